@@ -1,0 +1,1 @@
+"""Who calls: clients, their API keys, and the tokens minted from those."""

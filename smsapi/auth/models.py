@@ -1,0 +1,125 @@
+"""The tables of clients, API keys and revoked tokens, and what their rows mean."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Boolean, Column, ForeignKey, LargeBinary, Row, String, Table, Text, Uuid
+
+from smsapi.db import Json, UtcDateTime, metadata
+
+SCOPES = ("messages:send", "messages:read", "verify", "optouts", "webhooks", "keys", "usage", "admin")
+MODES = ("live", "test")
+
+clients = Table(
+    "clients",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("default_sender", Text),
+    Column("allowed_senders", Json),
+    Column("allowed_countries", Json),
+    Column("limits", Json, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("client_id", ForeignKey("clients.id"), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("live", Boolean, nullable=False),
+    Column("scopes", Json, nullable=False),
+    Column("secret_sha256", LargeBinary(32), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+)
+
+revoked_tokens = Table(
+    "revoked_tokens",
+    metadata,
+    Column("jti", String(64), primary_key=True),
+    Column("expires_at", UtcDateTime, nullable=False, index=True),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """A calling service. ``None`` for senders or countries means: no restriction of its own."""
+
+    id: UUID
+    name: str
+    default_sender: str | None
+    allowed_senders: tuple[str, ...] | None
+    allowed_countries: tuple[str, ...] | None
+    limits: dict[str, str]
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A key as it may be shown: never with its secret."""
+
+    id: UUID
+    client_id: UUID
+    name: str
+    live: bool
+    scopes: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+    @property
+    def mode(self) -> str:
+        """Return ``live`` or ``test``."""
+        return "live" if self.live else "test"
+
+    def works_at(self, moment: datetime) -> bool:
+        """Say whether the key is neither revoked nor expired at this moment."""
+        return self.revoked_at is None and (self.expires_at is None or moment < self.expires_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who makes this request, with which key, and what the credential allows."""
+
+    client: Client
+    key: ApiKey
+    scopes: frozenset[str]
+
+
+def _tuple(value: Any) -> tuple[str, ...] | None:
+    return None if value is None else tuple(value)
+
+
+def to_client(row: Row[Any]) -> Client:
+    """Return the client of a row that has the columns of ``clients``."""
+    return Client(
+        id=row.id,
+        name=row.name,
+        default_sender=row.default_sender,
+        allowed_senders=_tuple(row.allowed_senders),
+        allowed_countries=_tuple(row.allowed_countries),
+        limits=dict(row.limits),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def to_api_key(row: Row[Any]) -> ApiKey:
+    """Return the key of a row that has the columns of ``api_keys``."""
+    return ApiKey(
+        id=row.id,
+        client_id=row.client_id,
+        name=row.name,
+        live=row.live,
+        scopes=tuple(row.scopes),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+    )

@@ -1,0 +1,266 @@
+"""What the auth routes take and give."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from limits import parse_many
+from marshmallow import ValidationError, fields, post_load, validate, validates_schema
+
+from smsapi.auth.models import MODES, SCOPES
+from smsapi.auth.quotas import POLICIES
+from smsapi.sms.sender import InvalidSender, classify_sender
+from smsapi.web.fields import Line, Moment, StrictSchema, Whole
+
+_MAX_OVERLAP_SECONDS = 30 * 86400
+
+
+def _sender(value: str) -> None:
+    try:
+        classify_sender(value)
+    except InvalidSender as error:
+        raise ValidationError(str(error)) from None
+
+
+def _limits(value: str) -> None:
+    try:
+        parse_many(value)
+    except ValueError:
+        raise ValidationError("Must be limits such as 600 per minute; 10000 per day.") from None
+
+
+def _scopes(**kwargs: Any) -> fields.List[str]:
+    return fields.List(
+        fields.String(validate=validate.OneOf(SCOPES)), validate=validate.Length(min=1, max=len(SCOPES)), **kwargs
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenOrder:
+    """A token is asked for with a key, perhaps for fewer scopes than the key has."""
+
+    api_key: str
+    scope: str | None
+
+
+class TokenOrderSchema(StrictSchema):
+    """An API key, traded for a token."""
+
+    api_key = fields.String(required=True, validate=validate.Length(min=1, max=255))
+    scope = fields.String(load_default=None, metadata={"description": "Scopes, separated by spaces; all of the key's."})
+
+    @post_load
+    def make(self, data: dict[str, Any], **_: Any) -> Any:
+        """Return the order."""
+        return TokenOrder(**data)
+
+
+class TokenFormSchema(StrictSchema):
+    """The client-credentials grant (RFC 6749 section 4.4); the key's id and secret go into HTTP Basic."""
+
+    grant_type = fields.String(required=True, metadata={"enum": ["client_credentials"]})
+    scope = fields.String()
+
+
+class TokenSchema(StrictSchema):
+    """An access token."""
+
+    access_token = fields.String(required=True)
+    token_type = fields.String(required=True, metadata={"enum": ["Bearer"]})
+    expires_in = fields.Integer(required=True, metadata={"description": "Seconds."})
+    scope = fields.String(required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationOrder:
+    """A token is to stop working."""
+
+    token: str
+
+
+class RevocationOrderSchema(StrictSchema):
+    """A token, to be revoked (RFC 7009)."""
+
+    token = fields.String(required=True, validate=validate.Length(max=8192))
+    token_type_hint = fields.String()
+
+    @post_load
+    def make(self, data: dict[str, Any], **_: Any) -> Any:
+        """Return the order."""
+        return RevocationOrder(data["token"])
+
+
+class EmptySchema(StrictSchema):
+    """An empty object."""
+
+
+class LimitsSchema(StrictSchema):
+    """Limits by policy, in the notation ``600 per minute; 10000 per day``."""
+
+    send = fields.String(validate=_limits, metadata={"description": "All sends of the client."})
+    key = fields.String(validate=_limits, metadata={"description": "Sends with one API key."})
+    number = fields.String(validate=_limits, metadata={"description": "Sends to one number."})
+    api = fields.String(validate=_limits, metadata={"description": "All other requests."})
+
+
+class WhoamiSchema(StrictSchema):
+    """Who calls, and what the credential allows."""
+
+    client_id = fields.String(required=True)
+    client_name = fields.String(required=True)
+    key_id = fields.String(required=True)
+    mode = fields.String(required=True, validate=validate.OneOf(MODES))
+    scopes = fields.List(fields.String(validate=validate.OneOf(SCOPES)), required=True)
+    limits = fields.Nested(LimitsSchema, required=True)
+
+
+class QuotaSchema(StrictSchema):
+    """One window of one policy."""
+
+    policy = fields.String(required=True, validate=validate.OneOf(POLICIES))
+    quota = fields.Integer(required=True)
+    window_seconds = fields.Integer(required=True)
+
+
+class LimitListSchema(StrictSchema):
+    """The limits that hold for the caller."""
+
+    data = fields.List(fields.Nested(QuotaSchema), required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyOrder:
+    """A new key is wanted."""
+
+    name: str
+    mode: str
+    scopes: list[str]
+    expires_at: datetime | None
+
+
+class KeyOrderSchema(StrictSchema):
+    """A new API key."""
+
+    name = Line(required=True, maximum=100)
+    mode = fields.String(required=True, validate=validate.OneOf(MODES))
+    scopes = _scopes(required=True)
+    expires_at = Moment(load_default=None, allow_none=True)
+
+    @post_load
+    def make(self, data: dict[str, Any], **_: Any) -> Any:
+        """Return the order."""
+        return KeyOrder(**data)
+
+
+@dataclass(frozen=True, slots=True)
+class RotationOrder:
+    """A key is to be replaced; the old one goes on working for the overlap."""
+
+    overlap_seconds: int
+
+
+class RotationOrderSchema(StrictSchema):
+    """How long the old key goes on working."""
+
+    overlap_seconds = Whole(minimum=0, maximum=_MAX_OVERLAP_SECONDS, load_default=86400)
+
+    @post_load
+    def make(self, data: dict[str, Any], **_: Any) -> Any:
+        """Return the order."""
+        return RotationOrder(**data)
+
+
+class KeySchema(StrictSchema):
+    """An API key, without its secret."""
+
+    id = fields.String(required=True)
+    client_id = fields.String(required=True)
+    name = fields.String(required=True)
+    mode = fields.String(required=True, validate=validate.OneOf(MODES))
+    scopes = fields.List(fields.String(validate=validate.OneOf(SCOPES)), required=True)
+    prefix = fields.String(required=True, metadata={"description": "How the key begins."})
+    created_at = fields.DateTime(required=True)
+    expires_at = fields.DateTime(required=True, allow_none=True)
+    revoked_at = fields.DateTime(required=True, allow_none=True)
+
+
+class NewKeySchema(KeySchema):
+    """A new API key, with its secret form this once (a replay by Idempotency-Key leaves it out)."""
+
+    key = fields.String(required=True, allow_none=True)
+
+
+class KeyListSchema(StrictSchema):
+    """A page of keys."""
+
+    data = fields.List(fields.Nested(KeySchema), required=True)
+    next_cursor = fields.String(required=True, allow_none=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientChanges:
+    """The columns of a client that were given, by name."""
+
+    values: dict[str, Any]
+
+
+def _client_fields() -> dict[str, Any]:
+    return {
+        "default_sender": fields.String(allow_none=True, validate=_sender),
+        "allowed_senders": fields.List(
+            fields.String(validate=_sender), allow_none=True, validate=validate.Length(max=100)
+        ),
+        "allowed_countries": fields.List(
+            fields.String(validate=validate.Regexp(r"\A[A-Z]{2}\Z", error="Must be two capital letters (ISO 3166).")),
+            allow_none=True,
+            validate=validate.Length(max=250),
+        ),
+        "limits": fields.Nested(LimitsSchema),
+    }
+
+
+class ClientOrderSchema(StrictSchema.from_dict(_client_fields())):  # type: ignore[misc]
+    """A new client. Senders and countries: null for no restriction of its own."""
+
+    name = Line(required=True, maximum=100)
+
+    @post_load
+    def make(self, data: dict[str, Any], **_: Any) -> Any:
+        """Return the values."""
+        return ClientChanges(data)
+
+
+class ClientPatchSchema(StrictSchema.from_dict(_client_fields())):  # type: ignore[misc]
+    """What is to change; limits are replaced as a whole."""
+
+    name = Line(maximum=100)
+
+    @validates_schema
+    def _not_empty(self, data: dict[str, Any], **_: Any) -> None:
+        if not data:
+            raise ValidationError("Name at least one field to change.")
+
+    @post_load
+    def make(self, data: dict[str, Any], **_: Any) -> Any:
+        """Return the values."""
+        return ClientChanges(data)
+
+
+class ClientSchema(StrictSchema):
+    """A client."""
+
+    id = fields.String(required=True)
+    name = fields.String(required=True)
+    default_sender = fields.String(required=True, allow_none=True)
+    allowed_senders = fields.List(fields.String(), required=True, allow_none=True)
+    allowed_countries = fields.List(fields.String(), required=True, allow_none=True)
+    limits = fields.Nested(LimitsSchema, required=True)
+    created_at = fields.DateTime(required=True)
+    updated_at = fields.DateTime(required=True)
+
+
+class ClientListSchema(StrictSchema):
+    """A page of clients."""
+
+    data = fields.List(fields.Nested(ClientSchema), required=True)
+    next_cursor = fields.String(required=True, allow_none=True)

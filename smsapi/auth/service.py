@@ -1,0 +1,211 @@
+"""Clients, keys and revocation: queries and decisions, within the caller's transaction."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, delete, exists, insert, select, update
+
+from smsapi.auth.models import (
+    SCOPES,
+    ApiKey,
+    Caller,
+    Client,
+    api_keys,
+    clients,
+    revoked_tokens,
+    to_api_key,
+    to_client,
+)
+from smsapi.auth.secrets import PresentedKey, make_key
+from smsapi.db import Database
+from smsapi.errors import NotFound, ScopeMissing
+from smsapi.ids import new_id
+
+# Columns of both tables in one row: the client's with a prefix, the key's bare.
+_KEY_AND_CLIENT = select(
+    api_keys, *(column.label(f"client_{column.name}") for column in clients.c if column.name != "id")
+).join(clients, clients.c.id == api_keys.c.client_id)
+
+
+def create_client(connection: Connection, now: datetime, *, name: str, **values: Any) -> Client:
+    """Store a new client; ``values`` are its other columns. It has no key yet."""
+    row = {
+        "default_sender": None,
+        "allowed_senders": None,
+        "allowed_countries": None,
+        "limits": {},
+        **values,
+    }
+    client_id = new_id()
+    connection.execute(insert(clients).values(id=client_id, name=name, created_at=now, updated_at=now, **row))
+    return get_client(connection, client_id)
+
+
+def get_client(connection: Connection, client_id: UUID) -> Client:
+    """Return the client, or raise :class:`NotFound`."""
+    row = connection.execute(select(clients).where(clients.c.id == client_id)).one_or_none()
+    if row is None:
+        raise NotFound("There is no such client.")
+    return to_client(row)
+
+
+def list_clients(connection: Connection, *, limit: int, before: UUID | None) -> Sequence[Client]:
+    """Return up to ``limit + 1`` clients, newest first, older than ``before``."""
+    query = select(clients).order_by(clients.c.id.desc()).limit(limit + 1)
+    if before is not None:
+        query = query.where(clients.c.id < before)
+    return [to_client(row) for row in connection.execute(query)]
+
+
+def update_client(connection: Connection, now: datetime, client_id: UUID, changes: dict[str, Any]) -> Client:
+    """Change these columns of the client; its next request sees them, on every process."""
+    get_client(connection, client_id)
+    connection.execute(update(clients).where(clients.c.id == client_id).values(updated_at=now, **changes))
+    return get_client(connection, client_id)
+
+
+def issue_key(
+    connection: Connection,
+    now: datetime,
+    *,
+    client_id: UUID,
+    name: str,
+    live: bool,
+    scopes: Sequence[str],
+    expires_at: datetime | None = None,
+) -> tuple[ApiKey, str]:
+    """Store a new key for a client; return it and its secret form, which is stored nowhere."""
+    get_client(connection, client_id)
+    key_id = new_id()
+    shown, digest = make_key(key_id, live=live)
+    key = ApiKey(
+        id=key_id,
+        client_id=client_id,
+        name=name,
+        live=live,
+        scopes=tuple(scope for scope in SCOPES if scope in scopes),
+        created_at=now,
+        expires_at=expires_at,
+        revoked_at=None,
+    )
+    connection.execute(
+        insert(api_keys).values(
+            id=key.id,
+            client_id=key.client_id,
+            name=key.name,
+            live=key.live,
+            scopes=list(key.scopes),
+            secret_sha256=digest,
+            created_at=key.created_at,
+            expires_at=key.expires_at,
+        )
+    )
+    return key, shown
+
+
+def check_may_mint(caller: Caller, *, live: bool, scopes: Sequence[str]) -> None:
+    """Raise :class:`ScopeMissing` where the new key could do what the caller cannot."""
+    if lacking := [scope for scope in scopes if scope not in caller.scopes]:
+        raise ScopeMissing(f"You cannot give a scope that you lack: {', '.join(lacking)}.")
+    if live and not caller.key.live:
+        raise ScopeMissing("A test key cannot make a live key.")
+
+
+def get_key(connection: Connection, key_id: UUID, *, client_id: UUID | None) -> ApiKey:
+    """Return the key, of this client only where one is given, or raise :class:`NotFound`."""
+    query = select(api_keys).where(api_keys.c.id == key_id)
+    if client_id is not None:
+        query = query.where(api_keys.c.client_id == client_id)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise NotFound("There is no such API key.")
+    return to_api_key(row)
+
+
+def list_keys(connection: Connection, *, client_id: UUID | None, limit: int, before: UUID | None) -> Sequence[ApiKey]:
+    """Return up to ``limit + 1`` keys, newest first, of this client or of all."""
+    query = select(api_keys).order_by(api_keys.c.id.desc()).limit(limit + 1)
+    if client_id is not None:
+        query = query.where(api_keys.c.client_id == client_id)
+    if before is not None:
+        query = query.where(api_keys.c.id < before)
+    return [to_api_key(row) for row in connection.execute(query)]
+
+
+def revoke_key(connection: Connection, now: datetime, key_id: UUID, *, client_id: UUID | None) -> None:
+    """Revoke the key, and with it every token minted from it; twice is the same as once."""
+    get_key(connection, key_id, client_id=client_id)
+    connection.execute(
+        update(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None)).values(revoked_at=now)
+    )
+
+
+def rotate_key(
+    connection: Connection, now: datetime, key_id: UUID, *, client_id: UUID | None, overlap_seconds: int
+) -> tuple[ApiKey, str]:
+    """Issue a key like this one, which itself stops working after the overlap; raise NotFound for a dead one."""
+    old = get_key(connection, key_id, client_id=client_id)
+    if not old.works_at(now):
+        raise NotFound("This API key has expired or was revoked; it cannot be rotated.")
+    end = now + timedelta(seconds=overlap_seconds)
+    last = end if old.expires_at is None else min(end, old.expires_at)
+    connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(expires_at=last))
+    return issue_key(
+        connection,
+        now,
+        client_id=old.client_id,
+        name=old.name,
+        live=old.live,
+        scopes=old.scopes,
+        expires_at=old.expires_at,
+    )
+
+
+def find_by_key(connection: Connection, now: datetime, presented: PresentedKey) -> Caller | None:
+    """Return who calls with this key, or None where it is wrong, expired or revoked."""
+    row = connection.execute(_KEY_AND_CLIENT.where(api_keys.c.id == presented.id)).one_or_none()
+    # The comparison is made for an unknown id too, so that its time does not tell whether the id exists.
+    stored, live = (bytes(32), False) if row is None else (row.secret_sha256, row.live)
+    if not presented.matches(stored, live=live) or row is None:
+        return None
+    return _caller(row, now)
+
+
+def find_by_token(connection: Connection, now: datetime, *, key_id: UUID, jti: str) -> Caller | None:
+    """Return who calls with a token of this key, or None where the token or the key no longer works."""
+    revoked = exists().where(revoked_tokens.c.jti == jti)
+    row = connection.execute(_KEY_AND_CLIENT.where(api_keys.c.id == key_id, ~revoked)).one_or_none()
+    return None if row is None else _caller(row, now)
+
+
+def _caller(row: Any, now: datetime) -> Caller | None:
+    key = to_api_key(row)
+    if not key.works_at(now):
+        return None
+    client = Client(
+        id=row.client_id,
+        name=row.client_name,
+        default_sender=row.client_default_sender,
+        allowed_senders=None if row.client_allowed_senders is None else tuple(row.client_allowed_senders),
+        allowed_countries=None if row.client_allowed_countries is None else tuple(row.client_allowed_countries),
+        limits=dict(row.client_limits),
+        created_at=row.client_created_at,
+        updated_at=row.client_updated_at,
+    )
+    return Caller(client=client, key=key, scopes=frozenset(key.scopes))
+
+
+def revoke_token(connection: Connection, database: Database, now: datetime, *, jti: str, expires_at: datetime) -> None:
+    """Refuse the token from now on, on every process; forget the revocations that time has overtaken."""
+    connection.execute(delete(revoked_tokens).where(revoked_tokens.c.expires_at <= now))
+    connection.execute(database.insert(revoked_tokens).values(jti=jti, expires_at=expires_at).on_conflict_do_nothing())
+
+
+def any_client_named(connection: Connection, name: str) -> Client | None:
+    """Return the oldest client with this name, or None."""
+    row = connection.execute(
+        select(clients).where(clients.c.name == name).order_by(clients.c.id).limit(1)
+    ).one_or_none()
+    return None if row is None else to_client(row)

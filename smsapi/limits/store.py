@@ -1,0 +1,58 @@
+"""The port to wherever the tallies are kept."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Protocol
+
+from smsapi.clock import Clock
+from smsapi.limits.gcra import Charge, Verdict
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class LimitStoreDown(Exception):
+    """The store cannot be asked, so nothing is known about any limit; whether this refuses is the caller's choice.
+
+    The charge may or may not have been spent: an answer that came too late was still carried out.
+    """
+
+
+class LimitStore(Protocol):
+    """What remembers how much of each limit is spent. Safe to share between threads."""
+
+    def spend(self, charges: Sequence[Charge], *, once: str | None = None) -> Verdict:
+        """Decide all charges in one atomic step and spend them, all or nothing.
+
+        ``once`` is the request's token for charges that are marked ``once``: such a charge is passed over where the
+        token was already charged for the same key within the window. A refused request leaves no token behind. No
+        charges: allowed. Raises ``LimitStoreDown``.
+        """
+        ...
+
+    def peek(self, charges: Sequence[Charge]) -> Verdict:
+        """Return the verdict that ``spend`` would give, with the standings as they are now; spends nothing.
+
+        Raises ``LimitStoreDown``.
+        """
+        ...
+
+
+def now_us(clock: Clock) -> int:
+    """Return the clock's moment as whole microseconds since 1970, without a detour through floating point."""
+    return (clock.now() - _EPOCH) // _MICROSECOND
+
+
+def fingerprint(*parts: str) -> str:
+    """Return 32 hex digits that stand for these strings, in this order.
+
+    Keys and tokens hold addresses, phone numbers and what callers made up: as fingerprints they are short, and cannot
+    be read off a dump of the store.
+    """
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        encoded = part.encode("utf-8", "surrogatepass")
+        digest.update(b"%d:" % len(encoded))
+        digest.update(encoded)
+    return digest.hexdigest()

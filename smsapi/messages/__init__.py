@@ -1,0 +1,1 @@
+"""The record: messages, their one-way statuses, and their events."""

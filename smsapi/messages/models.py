@@ -1,0 +1,135 @@
+"""The tables of messages, their events and their attempts, and what a message's row means."""
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, Row, String, Table, Text, Uuid
+
+from smsapi.db import Json, UtcDateTime, metadata
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("client_id", ForeignKey("clients.id"), nullable=False),
+    Column("key_id", ForeignKey("api_keys.id"), nullable=False),
+    Column("test", Boolean, nullable=False),
+    Column("to_number", Text, nullable=False),
+    Column("country", String(2)),
+    Column("sender", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("category", String(16), nullable=False),
+    Column("encoding", String(8), nullable=False),
+    Column("segments", Integer, nullable=False),
+    # Millionths of the currency's unit: exact, and the same on both stores.
+    Column("price_micros", BigInteger),
+    Column("price_currency", String(3)),
+    Column("price_estimated", Boolean, nullable=False),
+    Column("provider_name", String(32)),
+    Column("provider_uuid", String(64)),
+    Column("provider_error_code", String(16)),
+    Column("error_code", String(64)),
+    Column("error_message", Text),
+    Column("reference", Text),
+    Column("metadata", Json, nullable=False),
+    Column("dlt", Json),
+    Column("attempts", Integer, nullable=False),
+    # A claim counts this up and writes only while it still stands: a worker that lost its lease cannot speak.
+    Column("epoch", Integer, nullable=False),
+    # When somebody has to look at this row next; a claim moves it to the end of its lease. NULL: never.
+    Column("due_at", UtcDateTime),
+    Column("expires_at", UtcDateTime),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("sent_at", UtcDateTime),
+    Column("delivered_at", UtcDateTime),
+    Index("ix_messages_client_id_id", "client_id", "id"),
+    Index("ix_messages_client_id_to_number_id", "client_id", "to_number", "id"),
+    Index("ix_messages_client_id_reference_id", "client_id", "reference", "id"),
+)
+# Only rows that wait are in it, so that it stays small however many messages there are.
+Index(
+    "ix_messages_due_at",
+    messages.c.due_at,
+    postgresql_where=messages.c.due_at.is_not(None),
+    sqlite_where=messages.c.due_at.is_not(None),
+)
+
+message_events = Table(
+    "message_events",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("message_id", ForeignKey("messages.id"), nullable=False),
+    Column("client_id", Uuid, nullable=False),
+    Column("type", String(64), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("data", Json, nullable=False),
+    Index("ix_message_events_message_id_id", "message_id", "id"),
+)
+
+message_attempts = Table(
+    "message_attempts",
+    metadata,
+    Column("message_id", ForeignKey("messages.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("epoch", Integer, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Column("outcome", String(16)),
+    Column("provider_status", Integer),
+    Column("provider_uuid", String(64)),
+    Column("reason", Text),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One row of ``messages``; its fields are the columns."""
+
+    id: UUID
+    client_id: UUID
+    key_id: UUID
+    test: bool
+    to_number: str
+    country: str | None
+    sender: str
+    text: str
+    status: str
+    category: str
+    encoding: str
+    segments: int
+    price_micros: int | None
+    price_currency: str | None
+    price_estimated: bool
+    provider_name: str | None
+    provider_uuid: str | None
+    provider_error_code: str | None
+    error_code: str | None
+    error_message: str | None
+    reference: str | None
+    metadata: dict[str, str]
+    dlt: dict[str, str] | None
+    attempts: int
+    epoch: int
+    due_at: datetime | None
+    expires_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    sent_at: datetime | None
+    delivered_at: datetime | None
+
+
+_COLUMNS = tuple(field.name for field in fields(Message))
+
+
+def to_message(row: Row[Any]) -> Message:
+    """Return the message of a row that has the columns of ``messages``."""
+    return Message(**{name: row._mapping[name] for name in _COLUMNS})  # noqa: SLF001 - SQLAlchemy's documented name
+
+
+def to_row(message: Message) -> dict[str, Any]:
+    """Return the values of a message's row, by column."""
+    return {name: getattr(message, name) for name in _COLUMNS}

@@ -1,0 +1,98 @@
+"""Queries on messages and their events, within the caller's transaction."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, insert, select
+
+from smsapi.errors import NotFound
+from smsapi.ids import new_id
+from smsapi.messages.models import Message, message_events, messages, to_message, to_row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that became of a message."""
+
+    id: UUID
+    type: str
+    at: datetime
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which messages of a client are wanted; None for any."""
+
+    status: str | None = None
+    to: str | None = None
+    sender: str | None = None
+    reference: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+def add_message(connection: Connection, message: Message) -> None:
+    """Store a new message."""
+    connection.execute(insert(messages).values(**to_row(message)))
+
+
+def add_event(connection: Connection, message: Message, kind: str, at: datetime, data: Mapping[str, Any]) -> None:
+    """Append an event to a message's history."""
+    connection.execute(
+        insert(message_events).values(
+            id=new_id(), message_id=message.id, client_id=message.client_id, type=kind, at=at, data=dict(data)
+        )
+    )
+
+
+def get_message(connection: Connection, message_id: UUID, *, client_id: UUID | None = None) -> Message:
+    """Return the message, of this client only where one is given, or raise :class:`NotFound`."""
+    query = select(messages).where(messages.c.id == message_id)
+    if client_id is not None:
+        query = query.where(messages.c.client_id == client_id)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise NotFound("There is no such message.")
+    return to_message(row)
+
+
+def lock_message(connection: Connection, message_id: UUID) -> Message | None:
+    """Return the message, held until this transaction ends, or None where there is none."""
+    row = connection.execute(select(messages).where(messages.c.id == message_id).with_for_update()).one_or_none()
+    return None if row is None else to_message(row)
+
+
+def list_messages(
+    connection: Connection, client_id: UUID, wanted: Filter, *, limit: int, before: UUID | None
+) -> Sequence[Message]:
+    """Return up to ``limit + 1`` messages of the client, newest first, older than ``before``."""
+    query = select(messages).where(messages.c.client_id == client_id).order_by(messages.c.id.desc()).limit(limit + 1)
+    column = messages.c
+    conditions = (
+        (before, column.id < before),
+        (wanted.status, column.status == wanted.status),
+        (wanted.to, column.to_number == wanted.to),
+        (wanted.sender, column.sender == wanted.sender),
+        (wanted.reference, column.reference == wanted.reference),
+        (wanted.created_after, column.created_at > wanted.created_after),
+        (wanted.created_before, column.created_at < wanted.created_before),
+    )
+    for given, condition in conditions:
+        if given is not None:
+            query = query.where(condition)
+    return [to_message(row) for row in connection.execute(query)]
+
+
+def list_events(connection: Connection, message_id: UUID) -> Sequence[Event]:
+    """Return all events of a message, oldest first."""
+    columns = message_events.c
+    query = (
+        select(columns.id, columns.type, columns.at, columns.data)
+        .where(columns.message_id == message_id)
+        .order_by(columns.id)
+    )
+    return [Event(id=row.id, type=row.type, at=row.at, data=row.data) for row in connection.execute(query)]

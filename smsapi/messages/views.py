@@ -1,0 +1,74 @@
+"""The blueprint ``messages``: reading what became of each message."""
+
+from uuid import UUID
+
+from flask import Blueprint
+from flask.wrappers import Response
+
+from smsapi.auth.guard import caller
+from smsapi.errors import NotFound
+from smsapi.ids import read_id
+from smsapi.messages import schemas, store
+from smsapi.messages.present import present_event, present_message
+from smsapi.web.answers import answer
+from smsapi.web.body import load_query
+from smsapi.web.context import deps, to_response
+from smsapi.web.operations import operation
+from smsapi.web.pagination import page_of
+
+blueprint = Blueprint("messages", __name__)
+
+_query = schemas.MessageQuerySchema()
+
+
+@blueprint.get("/v1/messages")
+@operation(
+    summary="List messages",
+    scope="messages:read",
+    query=schemas.MessageQuerySchema,
+    answers={200: schemas.MessageListSchema},
+)
+def list_messages() -> Response:
+    """Return a page of the client's messages, newest first."""
+    query = load_query(_query, schemas.MessageQuery)
+    with deps().database.read() as connection:
+        found = store.list_messages(
+            connection, caller().client.id, query.wanted, limit=query.page.limit, before=query.page.before
+        )
+    return to_response(answer(page_of(found, query.page.limit, present_message, lambda message: message.id)))
+
+
+@blueprint.get("/v1/messages/<message_id>")
+@operation(
+    summary="Get a message",
+    scope="messages:read",
+    answers={200: schemas.MessageSchema},
+    problems=("not_found",),
+)
+def get_message(message_id: str) -> Response:
+    """Return the message as it stands now."""
+    with deps().database.read() as connection:
+        found = store.get_message(connection, _id(message_id), client_id=caller().client.id)
+    return to_response(answer(present_message(found)))
+
+
+@blueprint.get("/v1/messages/<message_id>/events")
+@operation(
+    summary="List what became of a message",
+    scope="messages:read",
+    answers={200: schemas.EventListSchema},
+    problems=("not_found",),
+)
+def list_events(message_id: str) -> Response:
+    """Return the message's events, oldest first."""
+    with deps().database.read() as connection:
+        found = store.get_message(connection, _id(message_id), client_id=caller().client.id)
+        events = store.list_events(connection, found.id)
+    return to_response(answer({"data": [present_event(event) for event in events]}))
+
+
+def _id(shown: str) -> UUID:
+    found = read_id("msg", shown)
+    if found is None:
+        raise NotFound("There is no such message.")
+    return found

@@ -1,0 +1,22 @@
+"""The delivery reports of test keys' messages, which no Plivo will ever send."""
+
+from sqlalchemy import Connection, update
+
+from smsapi.clock import Clock
+from smsapi.messages.models import Message, messages
+from smsapi.plivo.magic import behaviour_of
+from smsapi.receipts.service import apply_receipt, read_receipt
+from smsapi.send.deliver import next_simulated_receipt, taken_at
+
+
+def play_receipts(connection: Connection, clock: Clock, message: Message) -> None:
+    """Apply every report of a test message that is due by now, as if Plivo had sent it, and note the next one."""
+    now = clock.now()
+    taken = taken_at(message, now)
+    upcoming = next_simulated_receipt(message, now)
+    for planned in behaviour_of(message.to_number).receipts:
+        if planned.delay_seconds <= (now - taken).total_seconds():
+            receipt = read_receipt({"Status": planned.status, "ErrorCode": planned.error_code or ""})
+            if receipt is not None:
+                apply_receipt(connection, clock, message.id, receipt)
+    connection.execute(update(messages).where(messages.c.id == message.id).values(due_at=upcoming))

@@ -1,0 +1,1 @@
+"""The act: what a message must be, taking it, and delivering it."""

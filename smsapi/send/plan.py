@@ -1,0 +1,112 @@
+"""What would leave if an order were taken, and every reason not to take it: a pure function of values."""
+
+from dataclasses import dataclass
+
+from smsapi.auth.models import Client
+from smsapi.errors import (
+    CountryNotAllowed,
+    InvalidInput,
+    PriceTooHigh,
+    Refused,
+    SenderNotAllowed,
+    TextTooLong,
+    TooManySegments,
+)
+from smsapi.send.order import Order
+from smsapi.settings import Settings
+from smsapi.sms.encoding import Measured, measure, smart_encode
+from smsapi.sms.phone import InvalidNumber, Number, parse_number
+from smsapi.sms.prices import Price, PriceList
+from smsapi.sms.sender import Sender, check_sender_for_country, classify_sender
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One message as it would leave. ``refusals`` empty: it may."""
+
+    number: Number
+    sender: Sender | None
+    text: str
+    measured: Measured
+    price: Price | None
+    refusals: tuple[Refused, ...]
+
+
+def plan(order: Order, client: Client, settings: Settings, prices: PriceList | None) -> Plan:
+    """Return the plan for an order.
+
+    Raises:
+        InvalidInput: the number is not one, by the strict rule where the settings ask for it.
+
+    """
+    try:
+        number = parse_number(order.to, strict=settings.strict_numbers)
+    except InvalidNumber as error:
+        raise InvalidInput.at("/to", str(error)) from None
+    text = smart_encode(order.text) if order.smart_encoding else order.text
+    measured = measure(text)
+    sender = _sender(order, client, settings)
+    price = None if prices is None else prices.estimate(number.country, measured.segments)
+    found = (
+        _refuse_sender(order, sender, client, number),
+        _refuse_country(number, client, settings),
+        _refuse_length(measured, settings),
+        _refuse_segments(measured, order.max_segments),
+        _refuse_price(price, order),
+    )
+    refusals = tuple(refusal for refusal in found if refusal is not None)
+    return Plan(number=number, sender=sender, text=text, measured=measured, price=price, refusals=refusals)
+
+
+def _sender(order: Order, client: Client, settings: Settings) -> Sender | None:
+    value = next((v for v in (order.sender, client.default_sender, settings.plivo_sender_id) if v is not None), None)
+    return None if value is None else classify_sender(value)
+
+
+def _refuse_sender(order: Order, sender: Sender | None, client: Client, number: Number) -> Refused | None:
+    if sender is None:
+        return SenderNotAllowed("No sender: name one in from, or give the client a default sender.")
+    if sender.value == order.to:
+        return SenderNotAllowed("A message cannot go from a number to itself.")
+    # The defaults were set by whoever runs the service; the list is about what a caller may name.
+    if (
+        order.sender is not None
+        and client.allowed_senders is not None
+        and order.sender not in {*client.allowed_senders, client.default_sender}
+    ):
+        return SenderNotAllowed("The client may not use this sender.")
+    reason = check_sender_for_country(sender, number.country)
+    return None if reason is None else SenderNotAllowed(reason)
+
+
+def _refuse_country(number: Number, client: Client, settings: Settings) -> Refused | None:
+    where = f"Country {number.country}" if number.country is not None else "A number of no country"
+    if settings.allowed_countries and number.country not in settings.allowed_countries:
+        return CountryNotAllowed(f"{where} is not allowed on this service.")
+    if client.allowed_countries is not None and number.country not in client.allowed_countries:
+        return CountryNotAllowed(f"{where} is not allowed for this client.")
+    return None
+
+
+def _refuse_length(measured: Measured, settings: Settings) -> Refused | None:
+    cap = settings.gsm7_max_units if measured.encoding == "gsm7" else settings.ucs2_max_units
+    if measured.units <= cap:
+        return None
+    unit = "septets in GSM-7" if measured.encoding == "gsm7" else "code units in UCS-2"
+    return TextTooLong(f"The text has {measured.units} {unit}; at most {cap} can be sent.")
+
+
+def _refuse_segments(measured: Measured, most: int | None) -> Refused | None:
+    if most is None or measured.segments <= most:
+        return None
+    return TooManySegments(f"The text needs {measured.segments} segments; max_segments is {most}.")
+
+
+def _refuse_price(price: Price | None, order: Order) -> Refused | None:
+    if order.max_price is None:
+        return None
+    if price is None:
+        return PriceTooHigh("The price to this number is not known, so max_price cannot be kept.")
+    if price.amount <= order.max_price:
+        return None
+    return PriceTooHigh(f"The message would cost {price.text} {price.currency}; max_price is {order.max_price}.")

@@ -1,0 +1,114 @@
+"""What the send routes take and give."""
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from marshmallow import ValidationError, fields, post_load, validate
+
+from smsapi.messages.schemas import CATEGORIES, ENCODINGS, PriceSchema
+from smsapi.send.order import Order
+from smsapi.sms.phone import InvalidNumber, parse_number
+from smsapi.sms.sender import InvalidSender, classify_sender
+from smsapi.web.fields import Line, StrictSchema, Truth, Whole
+
+# Longer than any cap that SMSAPI_GSM7_MAX_UNITS allows; what is shorter and still too long is text_too_long.
+_MAX_TEXT = 100_000
+_NOT_IN_TEXT = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_AMOUNT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
+_DLT_CATEGORIES = ("transactional", "promotional", "service_implicit", "service_explicit")
+
+
+def _number(value: str) -> None:
+    try:
+        parse_number(value)
+    except InvalidNumber as error:
+        raise ValidationError(str(error)) from None
+
+
+def _sender(value: str) -> None:
+    try:
+        classify_sender(value)
+    except InvalidSender as error:
+        raise ValidationError(str(error)) from None
+
+
+def _printable(value: str) -> None:
+    if found := _NOT_IN_TEXT.search(value):
+        raise ValidationError(f"Must not contain control characters but line ends (U+{ord(found.group()):04X}).")
+
+
+class Amount(fields.Field[Decimal]):
+    """A price as a decimal string, or a number, with up to six places."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Decimal:
+        del attr, data, kwargs
+        text = value if isinstance(value, str) else "" if isinstance(value, bool) else str(value)
+        if not _AMOUNT.fullmatch(text):
+            raise ValidationError('Must be a decimal such as "0.05", with at most six places.')
+        return Decimal(text)
+
+
+class DltSchema(StrictSchema):
+    """India's registration of the message."""
+
+    entity_id = Line(required=True, maximum=64)
+    template_id = Line(required=True, maximum=64)
+    template_category = fields.String(required=True, validate=validate.OneOf(_DLT_CATEGORIES))
+
+
+class OrderSchema(StrictSchema):
+    """A message to send."""
+
+    to = fields.String(required=True, validate=_number, metadata={"description": "E.164, such as +14155550123."})
+    text = fields.String(required=True, validate=[validate.Length(min=1, max=_MAX_TEXT), _printable])
+    from_ = fields.String(
+        data_key="from",
+        load_default=None,
+        validate=_sender,
+        metadata={"description": "A number, a short code or 1 to 11 letters and digits. Default: the client's sender."},
+    )
+    expires_in = Whole(
+        minimum=5, maximum=10_799, load_default=None, metadata={"description": "Seconds after which it is not sent."}
+    )
+    max_segments = Whole(minimum=1, maximum=1000, load_default=None)
+    max_price = Amount(load_default=None, metadata={"type": ["string", "number"], "example": "0.05"})
+    smart_encoding = Truth(
+        load_default=False,
+        metadata={"description": "Replace typographic characters by their GSM-7 likeness where that makes it GSM-7."},
+    )
+    category = fields.String(load_default="transactional", validate=validate.OneOf(CATEGORIES))
+    reference = Line(load_default=None, maximum=255)
+    metadata = fields.Dict(
+        keys=Line(maximum=64), values=Line(minimum=0, maximum=512), load_default=dict, validate=validate.Length(max=20)
+    )
+    dlt = fields.Nested(DltSchema, load_default=None)
+
+    @post_load
+    def make(self, data: dict[str, Any], **_: Any) -> Any:
+        """Return the order."""
+        return Order(sender=data.pop("from_"), **data)
+
+
+class RefusalSchema(StrictSchema):
+    """Why the message would be refused."""
+
+    code = fields.String(required=True)
+    title = fields.String(required=True)
+    detail = fields.String(required=True)
+
+
+class PreviewSchema(StrictSchema):
+    """What would become of the message; nothing is sent or stored."""
+
+    would_send = fields.Boolean(required=True)
+    refusals = fields.List(fields.Nested(RefusalSchema), required=True)
+    encoding = fields.String(required=True, validate=validate.OneOf(ENCODINGS))
+    segments = fields.Integer(required=True)
+    characters = fields.Integer(required=True)
+    non_gsm_characters = fields.List(fields.String(), required=True)
+    text = fields.String(required=True, metadata={"description": "As it would leave."})
+    price = fields.Nested(PriceSchema, required=True, allow_none=True)
+    country = fields.String(required=True, allow_none=True)
+    from_ = fields.String(required=True, allow_none=True, data_key="from")

@@ -1,0 +1,105 @@
+"""The whole of a send: take the message, deliver it while the caller waits, and answer with what came of it."""
+
+import contextvars
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from datetime import timedelta
+from typing import Any
+
+from smsapi.auth.models import Caller
+from smsapi.deps import Deps
+from smsapi.errors import Unavailable
+from smsapi.log import get_logger
+from smsapi.messages.models import Message
+from smsapi.messages.present import MICROS, show_micros
+from smsapi.messages.store import get_message
+from smsapi.send.accept import Declined, Replayed, accept, answer_for
+from smsapi.send.deliver import deliver
+from smsapi.send.order import Order
+from smsapi.send.plan import plan
+from smsapi.sms.encoding import non_gsm_characters
+from smsapi.web.answers import Answer
+from smsapi.web.idempotency import Claim, finish
+from smsapi.web.prefer import Preference
+from smsapi.web.problems import PROBLEMS
+
+log = get_logger()
+
+
+def send_message(
+    world: Deps, caller: Caller, order: Order, *, claim: Claim | None, preference: Preference, request_id: str
+) -> tuple[Answer, bool]:
+    """Take an order and see it through as far as the caller waits; return the answer, and whether it is a replay.
+
+    Raises:
+        InvalidInput, IdempotencyKeyReused, IdempotencyInProgress: as :func:`smsapi.send.accept.accept` says.
+        StoreUnavailable: the store does not answer; nothing was taken.
+
+    """
+    taken = accept(world, caller, order, claim=claim, preference=preference, request_id=request_id)
+    if isinstance(taken, Replayed | Declined):
+        return taken.answer, isinstance(taken, Replayed)
+    if not taken.held:
+        world.bell.ring()
+        return answer_for(taken.message, preference, request_id), False
+    message = _deliver_while_waiting(world, taken.message, float(preference.wait_seconds or 0))
+    given = answer_for(message, preference, request_id)
+    if claim is not None:
+        _keep_answer(world, claim, given)
+    return given, False
+
+
+def _deliver_while_waiting(world: Deps, message: Message, wait_seconds: float) -> Message:
+    """Return how the message stands when it is settled, or when the caller's patience ends; it goes on in any case."""
+    until = world.clock.now() + timedelta(seconds=wait_seconds)
+    context = contextvars.copy_context()
+    running = world.executor.submit(context.run, lambda: deliver(world, message.id, message.epoch, wait_until=until))
+    try:
+        return running.result(timeout=wait_seconds)
+    except FutureTimeoutError:
+        return _reread(world, message)
+    except Unavailable:
+        # The message is stored, so it is taken; its lease ends, and a dispatcher goes on from what was written.
+        log.warning("delivery_interrupted")
+        return message
+
+
+def _reread(world: Deps, message: Message) -> Message:
+    try:
+        with world.database.read() as connection:
+            return get_message(connection, message.id)
+    except Unavailable:
+        return message
+
+
+def _keep_answer(world: Deps, claim: Claim, given: Answer) -> None:
+    try:
+        with world.database.transaction() as connection:
+            finish(connection, claim, given)
+    except Unavailable:
+        # A twin will find the key abandoned and make the answer from the message.
+        log.warning("answer_not_kept")
+
+
+def preview(world: Deps, caller: Caller, order: Order) -> dict[str, Any]:
+    """Return what would become of the order; nothing is sent or stored. Raises InvalidInput as a send does."""
+    decided = plan(order, caller.client, world.settings, world.prices)
+    price = decided.price
+    return {
+        "would_send": not decided.refusals,
+        "refusals": [
+            {"code": refusal.code, "title": PROBLEMS[refusal.code].title, "detail": refusal.detail}
+            for refusal in decided.refusals
+        ],
+        "encoding": decided.measured.encoding,
+        "segments": decided.measured.segments,
+        "characters": decided.measured.characters,
+        "non_gsm_characters": non_gsm_characters(decided.text),
+        "text": decided.text,
+        "price": (
+            None
+            if price is None
+            else {"amount": show_micros(int(price.amount * MICROS)), "currency": price.currency, "estimated": True}
+        ),
+        "country": decided.number.country,
+        "from": None if decided.sender is None else decided.sender.value,
+    }

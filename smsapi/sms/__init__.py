@@ -1,0 +1,1 @@
+"""Facts about SMS, as pure functions: encoding and segments, phone numbers, senders, prices."""

@@ -1,0 +1,126 @@
+"""Phone numbers: E.164 in, the number and its country out, and a form of it that a log may hold.
+
+Numbering plans come with the ``phonenumbers`` package and age with it. So the question asked by default is whether a
+number is *possible* (the length fits its country), not whether it is *valid* (its range was in use when the package
+was made): new ranges open every week.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+import phonenumbers
+from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberFormat, PhoneNumberType, ValidationResult
+
+# ITU-T E.164: at most 15 digits, the country code first, which never begins with 0. ASCII digits only; use fullmatch.
+E164 = re.compile(r"\+[1-9][0-9]{1,14}")
+
+_NON_GEOGRAPHIC = "001"  # what the package calls the region of satellite and other worldwide country codes
+_REMEMBERED = 8192
+
+_LOGGED_FIRST, _LOGGED_LAST = 4, 2
+_LEAST_HIDDEN = 4
+_LEAST_DIGITS_OF_A_NUMBER = 9  # without a plus sign; fewer are a short code, which is nobody's
+
+
+class InvalidNumber(ValueError):
+    """This is no phone number to send to or from; the message says why, and never repeats the number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A phone number in E.164 and the country it belongs to.
+
+    ``country`` is an ISO 3166-1 alpha-2 code, ``None`` for numbers of no country (satellite, worldwide freephone).
+    A number in a range that the numbering plans do not know belongs to the main country of its code (+1: US).
+    """
+
+    e164: str
+    country: str | None
+
+
+def parse_number(value: str, *, strict: bool = False) -> Number:
+    """Return the number, which must be E.164 and possible in its country; with ``strict``, valid there too.
+
+    Raises InvalidNumber otherwise, with a sentence for the caller. One number has one spelling: a national prefix
+    after the country code (+44 0…) is refused and not repaired, so that an opt-out can't be missed by a digit.
+    """
+    return _parse(value, strict)
+
+
+def is_toll_free(number: Number) -> bool:
+    """Return whether the number lies in a freephone range of its country's plan."""
+    return _number_type(number.e164) == PhoneNumberType.TOLL_FREE
+
+
+def is_country(code: str) -> bool:
+    """Return whether a ``Number`` may carry this country code (ISO 3166-1 alpha-2, upper case)."""
+    return code in phonenumbers.SUPPORTED_REGIONS
+
+
+def mask(value: str) -> str:
+    """Return a number as a log may hold it: the first four digits and the last two, ``+1415*****67``.
+
+    A short number shows fewer: at least four digits are hidden, or all that it has. Whatever stands between the digits
+    stays, so a malformed number is hidden as well. A short code or an alphanumeric sender comes back as it is:
+    it is not a person's.
+    """
+    digits = [position for position, character in enumerate(value) if character.isdigit()]
+    if not value.startswith("+") and len(digits) < _LEAST_DIGITS_OF_A_NUMBER:
+        return value
+    last = _LOGGED_LAST if len(digits) >= _LOGGED_LAST + _LEAST_HIDDEN else 0
+    first = max(0, min(_LOGGED_FIRST, len(digits) - last - _LEAST_HIDDEN))
+    hidden = frozenset(digits[first : len(digits) - last])
+    return "".join("*" if position in hidden else character for position, character in enumerate(value))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _parse(value: str, strict: bool) -> Number:  # noqa: FBT001  a cache keys on positions
+    if E164.fullmatch(value) is None:
+        raise InvalidNumber(
+            "The number is not in E.164 form: a plus sign, the country code and the number, "
+            "digits only and at most 15 of them, such as +14155550100."
+        )
+    parsed = _read(value)
+    country = _country(parsed)
+    place = f"country ({country})" if country else f"country code (+{parsed.country_code})"
+    reason = phonenumbers.is_possible_number_with_reason(parsed)
+    if reason != ValidationResult.IS_POSSIBLE:
+        raise InvalidNumber(_IMPOSSIBLE.get(reason, "The number is not possible in its {place}.").format(place=place))
+    if phonenumbers.format_number(parsed, PhoneNumberFormat.E164) != value:
+        raise InvalidNumber(
+            "The number is not in E.164 form: it has a national prefix between its country code and the number "
+            f"proper, where its {place} has none."
+        )
+    if strict and not phonenumbers.is_valid_number(parsed):
+        raise InvalidNumber(f"The number is in no range that is in use in its {place}.")
+    return Number(value, country)
+
+
+_IMPOSSIBLE = {
+    ValidationResult.TOO_SHORT: "The number is too short for its {place}.",
+    ValidationResult.TOO_LONG: "The number is too long for its {place}.",
+    ValidationResult.INVALID_LENGTH: "The number has a length that its {place} does not use.",
+    ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "The number is too short for its {place}: it lacks its area code.",
+}
+
+
+def _read(value: str) -> PhoneNumber:
+    try:
+        return phonenumbers.parse(value)
+    except NumberParseException as error:
+        if error.error_type == NumberParseException.INVALID_COUNTRY_CODE:
+            raise InvalidNumber("The number begins with a country code that does not exist.") from None
+        raise InvalidNumber("The number is too short to be a phone number.") from None
+
+
+def _country(parsed: PhoneNumber) -> str | None:
+    region = phonenumbers.region_code_for_number(parsed) or phonenumbers.region_code_for_country_code(
+        parsed.country_code or 0
+    )
+    return None if region == _NON_GEOGRAPHIC else region
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _number_type(e164: str) -> int:
+    return phonenumbers.number_type(phonenumbers.parse(e164))

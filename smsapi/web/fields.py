@@ -1,0 +1,78 @@
+"""Marshmallow fields without its leniency: a string is a string, a whole number a whole number, true is true."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate
+from marshmallow.exceptions import MarshmallowError
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+
+
+class StrictSchema(Schema):
+    """A schema that refuses fields it does not know."""
+
+    error_messages = {"unknown": "Unknown field.", "type": "Must be an object."}  # noqa: RUF012 - Marshmallow's form
+
+
+class Line(fields.String):
+    """One line of text without control characters, within bounds; a lone surrogate never gets this far."""
+
+    def __init__(self, *, minimum: int = 1, maximum: int = 255, **kwargs: Any) -> None:
+        self.bounds = validate.Length(min=minimum, max=maximum)
+        super().__init__(validate=[self.bounds, no_control_characters, *kwargs.pop("also", [])], **kwargs)
+
+
+def no_control_characters(value: str) -> None:
+    """Raise a ValidationError where the text has a control character (C0, DEL, C1)."""
+    if found := _CONTROL.search(value):
+        raise ValidationError(f"Must not contain control characters (U+{ord(found.group()):04X}).")
+
+
+class Whole(fields.Integer):
+    """A whole number within bounds: a JSON number in a body, digits in a query."""
+
+    def __init__(self, *, minimum: int, maximum: int, from_text: bool = False, **kwargs: Any) -> None:
+        self.from_text = from_text
+        super().__init__(validate=validate.Range(min=minimum, max=maximum), **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> int:
+        del attr, data, kwargs
+        if self.from_text and isinstance(value, str) and _WHOLE.fullmatch(value):
+            return int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.make_error("invalid")
+        return value
+
+
+class Truth(fields.Boolean):
+    """``true`` or ``false``, and nothing that merely looks like one."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> bool:
+        del attr, data, kwargs
+        if not isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        return value
+
+
+class Moment(fields.AwareDateTime):
+    """A moment in RFC 3339 with its zone."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(format="iso", **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> datetime:
+        if not isinstance(value, str):
+            raise self.make_error("invalid", input=value, obj_type="datetime")
+        try:
+            # Within a day of the calendar's ends the change to UTC would overflow later, far from here.
+            moment: datetime = super()._deserialize(value, attr, data, **kwargs)
+            moment - timedelta(days=1), moment + timedelta(days=1)
+        except (OverflowError, ValueError, MarshmallowError) as error:
+            if isinstance(error, ValidationError):
+                raise
+            raise self.make_error("invalid", input=value, obj_type="datetime") from None
+        return moment

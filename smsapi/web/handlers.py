@@ -1,0 +1,115 @@
+"""Every error that leaves as a problem answer, and the headers that every answer carries."""
+
+import time
+from collections.abc import Mapping
+
+import structlog
+from flask import Flask, g, request
+from flask.wrappers import Response
+from flask_limiter import RateLimitExceeded
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+from smsapi.errors import MalformedRequest, NotFound, RateLimited, SmsapiError, UnsupportedMediaType
+from smsapi.log import get_logger
+from smsapi.web.answers import Answer
+from smsapi.web.context import deps, request_id, to_response
+from smsapi.web.limiter import limit_headers
+from smsapi.web.problems import PROBLEMS, render
+
+log = get_logger()
+
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class _MethodNotAllowed(SmsapiError):
+    code = "method_not_allowed"
+
+
+class _NotAcceptable(SmsapiError):
+    code = "not_acceptable"
+
+
+class _BodyTooLarge(SmsapiError):
+    code = "body_too_large"
+
+
+class _UriTooLong(SmsapiError):
+    code = "uri_too_long"
+
+
+# The errors that only HTTP itself knows, and those of ours that it shares.
+_HTTP_ERRORS: Mapping[int, type[SmsapiError]] = {
+    404: NotFound,
+    405: _MethodNotAllowed,
+    406: _NotAcceptable,
+    413: _BodyTooLarge,
+    414: _UriTooLong,
+    415: UnsupportedMediaType,
+}
+
+
+def install(app: Flask) -> None:
+    """Make the app answer with problems, log one line a request, and carry the common headers."""
+    app.before_request(_start)
+    app.after_request(_finish)
+    app.register_error_handler(SmsapiError, _on_domain_error)
+    app.register_error_handler(RateLimitExceeded, _on_rate_limit)
+    app.register_error_handler(HTTPException, _on_http_error)
+    app.register_error_handler(Exception, _on_bug)
+
+
+def _start() -> None:
+    g.started = time.perf_counter()
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=request_id())
+
+
+def _finish(response: Response) -> Response:
+    response.headers["X-Request-Id"] = request_id()
+    for name, value in {**_SECURITY_HEADERS, **limit_headers()}.items():
+        response.headers.setdefault(name, value)
+    seconds = time.perf_counter() - g.get("started", time.perf_counter())
+    route = request.url_rule.rule if request.url_rule is not None else "(none)"
+    deps().metrics.observe_request(request.method, route, response.status_code, seconds)
+    log.info(
+        "request",
+        method=request.method,
+        route=route,
+        status=response.status_code,
+        ms=round(seconds * 1000, 2),
+    )
+    return response
+
+
+def problem(error: SmsapiError) -> Answer:
+    """Return the problem answer to this request for the error."""
+    return render(error, request_id())
+
+
+def _on_domain_error(error: SmsapiError) -> Response:
+    if PROBLEMS[error.code].status >= 500:  # noqa: PLR2004 - the server's class of statuses
+        log.warning("request_failed", code=error.code, cause=type(error.__cause__).__name__)
+    return to_response(problem(error))
+
+
+def _on_rate_limit(_error: RateLimitExceeded) -> Response:
+    return to_response(problem(RateLimited("A limit is spent; RateLimit says which. Try again after Retry-After.")))
+
+
+def _on_http_error(error: HTTPException) -> Response:
+    status = error.code if error.code is not None else 500
+    kept = {name: value for name, value in error.get_headers() if name == "Allow"}
+    if isinstance(error, InternalServerError):
+        return _on_bug(error.original_exception if error.original_exception is not None else error)
+    known = _HTTP_ERRORS.get(status, MalformedRequest)
+    return to_response(problem(known(PROBLEMS[known.code].advice)), kept)
+
+
+def _on_bug(error: BaseException) -> Response:
+    log.error("bug", exc_info=(type(error), error, error.__traceback__))
+    return to_response(problem(SmsapiError("Something broke on our side; it has been logged.")))

@@ -1,0 +1,71 @@
+"""A request with an Idempotency-Key, run once: what was made and what was answered are one transaction."""
+
+from collections.abc import Callable
+from uuid import UUID
+
+from flask import request
+from flask.wrappers import Response
+from sqlalchemy import Connection
+
+from smsapi.errors import SmsapiError, Unavailable
+from smsapi.web.answers import Answer
+from smsapi.web.body import read_json
+from smsapi.web.context import deps, to_response
+from smsapi.web.handlers import problem
+from smsapi.web.idempotency import Abandoned, Claim, begin, digest_of, finish, read_key
+
+REPLAYED = {"Idempotent-Replayed": "true"}
+_LOCK_SECONDS = 30.0
+
+
+def claim_of_request(client_id: UUID) -> Claim | None:
+    """Return this request's use of its Idempotency-Key, or None where it has none.
+
+    Raises:
+        IdempotencyKeyInvalid: the header is there and is no key.
+
+    """
+    header = request.headers.get("Idempotency-Key")
+    if header is None:
+        return None
+    body = read_json() if request.get_data(cache=True) else None
+    return Claim(client_id, f"{request.method} {request.path}", read_key(header), digest_of(body))
+
+
+def answer_once(
+    client_id: UUID, act: Callable[[Connection], Answer], *, keep: Callable[[Answer], Answer] = lambda answer: answer
+) -> Response:
+    """Answer with what ``act`` gives in one transaction; with an Idempotency-Key, once, and again the same.
+
+    ``keep`` says what of the answer may be stored. An error that is the caller's is stored and given again too.
+    """
+    world = deps()
+    claim = claim_of_request(client_id)
+    with world.database.transaction() as connection:
+        if claim is None:
+            return to_response(act(connection))
+        found = begin(
+            connection,
+            world.database,
+            claim,
+            now=world.clock.now(),
+            lock_seconds=_LOCK_SECONDS,
+            ttl_seconds=world.settings.idempotency_ttl_seconds,
+        )
+        if isinstance(found, Answer):
+            return to_response(found, REPLAYED)
+        if isinstance(found, Abandoned):
+            raise TypeError("an answer that is stored with its cause cannot be abandoned")
+        answer = _attempt(connection, act)
+        finish(connection, claim, keep(answer))
+    return to_response(answer)
+
+
+def _attempt(connection: Connection, act: Callable[[Connection], Answer]) -> Answer:
+    try:
+        with connection.begin_nested():
+            return act(connection)
+    except Unavailable:
+        raise
+    except SmsapiError as error:
+        return problem(error)

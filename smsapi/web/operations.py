@@ -1,0 +1,56 @@
+"""What each route says of itself, beside its view: who may call it, what it takes, what it answers.
+
+The guard enforces it, the limiter counts by it, and ``openapi.yaml`` is made from it, so the three cannot differ.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+from flask import current_app, request
+from marshmallow import Schema
+
+_View = TypeVar("_View", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One route.
+
+    ``scope`` is what the caller needs (None: any valid credential); ``public`` says why no login is asked for.
+    ``answers`` maps a status to the schema of its JSON, to a media type where it is not JSON, or to None for no body.
+    ``problems`` are the codes that this route adds to those that any route may answer.
+    """
+
+    summary: str
+    scope: str | None = None
+    public: str | None = None
+    body: type[Schema] | None = None
+    form: type[Schema] | None = None
+    query: type[Schema] | None = None
+    answers: Mapping[int, type[Schema] | str | None] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    idempotent: bool = False
+    sends: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def operation(**spec: Any) -> Callable[[_View], _View]:
+    """Describe the view; see :class:`Operation` for the fields."""
+    described = Operation(**spec)
+
+    def mark(view: _View) -> _View:
+        view.__dict__["operation"] = described
+        return view
+
+    return mark
+
+
+def operation_of(view: Callable[..., Any] | None) -> Operation | None:
+    """Return what a view says of itself, or None where it says nothing."""
+    return cast("Operation | None", getattr(view, "operation", None))
+
+
+def current_operation() -> Operation | None:
+    """Return what the view of this request says of itself; None where no route matched."""
+    return operation_of(current_app.view_functions.get(request.endpoint or ""))

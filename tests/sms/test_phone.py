@@ -1,0 +1,167 @@
+import re
+
+import phonenumbers
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smsapi.sms.phone import E164, InvalidNumber, Number, is_country, is_toll_free, mask, parse_number
+
+EXAMPLES = sorted(
+    phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.E164)
+    for region in phonenumbers.SUPPORTED_REGIONS
+    if (example := phonenumbers.example_number_for_type(region, phonenumbers.PhoneNumberType.MOBILE))
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "country"),
+    [
+        ("+14155550100", "US"),
+        ("+14165550100", "CA"),
+        ("+18095550100", "DO"),
+        ("+447400123456", "GB"),
+        ("+390612345678", "IT"),  # the zero belongs to an Italian number
+        ("+919876543210", "IN"),
+        ("+5511987654321", "BR"),
+        ("+77012345678", "KZ"),
+        ("+8816512345678", None),  # satellite
+        ("+80012345678", None),  # worldwide freephone
+    ],
+)
+def test_a_number_knows_its_country(value, country):
+    assert parse_number(value) == Number(value, country)
+
+
+@pytest.mark.parametrize("last_four", [f"{outcome:04}" for outcome in range(1, 12)])
+@pytest.mark.parametrize("prefix", ["+1500555", "+1202555", "+1415555"])
+def test_the_magic_test_numbers_are_possible(prefix, last_four):
+    assert parse_number(prefix + last_four).country == "US"
+
+
+def test_every_countrys_example_mobile_number_parses_to_itself():
+    assert len(EXAMPLES) > 200
+    for value in EXAMPLES:
+        assert parse_number(value, strict=True).e164 == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "+",
+        "+1",
+        "14155550100",
+        "0014155550100",
+        "+04155550100",
+        "+1 415 555 0100",
+        "+1-415-555-0100",
+        "+1(415)5550100",
+        "tel:+14155550100",
+        "+14155550100\n",
+        " +14155550100",
+        "+14155550100;ext=1",
+        "+1415555010a",
+        "+1800FLOWERS",
+        "+١٤١٥٥٥٥٠١٠٠",
+        "＋14155550100",  # noqa: RUF001
+        "+1415555０100",  # noqa: RUF001
+        "+1234567890123456",
+        "+14155550100<+14155550101",
+    ],
+)
+def test_a_number_in_another_form_is_refused(value):
+    with pytest.raises(InvalidNumber, match=r"not in E\.164 form: a plus sign"):
+        parse_number(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("+1415555010", "too short for its country (US)"),
+        ("+141555501001", "too long for its country (US)"),
+        ("+5215512345678", "too long for its country (MX)"),
+        ("+12", "too short to be a phone number"),
+        ("+999123456", "country code that does not exist"),
+        ("+80012", "too short for its country code (+800)"),
+        ("+13101234", "it lacks its area code"),
+    ],
+)
+def test_an_impossible_number_is_refused_with_the_reason(value, sentence):
+    with pytest.raises(InvalidNumber) as refused:
+        parse_number(value)
+
+    assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize("value", ["+4407400123456", "+114155550100", "+86013812345678", "+4901711234567"])
+def test_a_national_prefix_after_the_country_code_is_refused_and_not_repaired(value):
+    # Two spellings of one number would let the second one slip past an opt-out of the first.
+    with pytest.raises(InvalidNumber, match="national prefix"):
+        parse_number(value)
+
+
+def test_an_unassigned_range_is_possible_but_not_valid():
+    assert parse_number("+11234567890") == Number("+11234567890", "US")
+    with pytest.raises(InvalidNumber, match="no range that is in use"):
+        parse_number("+11234567890", strict=True)
+
+
+def refusal(value):
+    try:
+        assert parse_number(value).e164 == value
+    except InvalidNumber as error:
+        return str(error)
+    return ""
+
+
+@settings(deadline=None)
+@given(st.one_of(st.text(max_size=20), st.from_regex(E164, fullmatch=True), st.from_regex(r"\+[2-9][0-9]{5,19}")))
+def test_any_text_is_a_number_or_an_invalid_one_and_no_refusal_repeats_it(value):
+    # Five digits and more would let a reader of a log find the person; the sentence's own example has eleven.
+    said = refusal(value).replace("+14155550100", "")
+
+    assert not re.search(r"[0-9]{5}", said)
+    assert len(value) < 6 or value not in said
+
+
+def test_toll_free_numbers_are_told_from_others():
+    assert is_toll_free(parse_number("+18005550100"))
+    assert is_toll_free(parse_number("+448081570192"))
+    assert not is_toll_free(parse_number("+14155550100"))
+    assert not is_toll_free(parse_number("+11234567890"))
+
+
+def test_countries_are_known_by_their_iso_codes():
+    assert is_country("GB")
+    assert not any(is_country(code) for code in ("UK", "gb", "", "001", "EU"))
+
+
+@pytest.mark.parametrize(
+    ("value", "logged"),
+    [
+        ("+14155550167", "+1415*****67"),
+        ("14155550167", "1415*****67"),
+        ("+4512345678", "+4512****78"),
+        ("+49123456", "+49****56"),
+        ("+123456", "+****56"),
+        ("+1234", "+****"),
+        ("+1", "+*"),
+        ("+1 (415) 555-0167", "+1 (415) ***-**67"),
+        ("tel:+14155550167", "tel:+1415*****67"),
+        ("+١٤١٥٥٥٥٠١٦٧", "+١٤١٥*****٦٧"),
+        ("55512", "55512"),
+        ("PLIVO24", "PLIVO24"),
+        ("", ""),
+    ],
+)
+def test_a_log_holds_the_ends_of_a_number_only(value, logged):
+    assert mask(value) == logged
+
+
+@given(st.from_regex(E164, fullmatch=True))
+def test_a_masked_number_hides_at_least_four_digits_or_all(value):
+    masked = mask(value)
+
+    assert len(masked) == len(value)
+    assert masked.count("*") >= min(4, len(value) - 1)

@@ -209,6 +209,7 @@ def revoke_key(key_id: str) -> Response:
     summary="Replace an API key",
     scope="keys",
     body=schemas.RotationOrderSchema,
+    body_optional=True,
     answers={201: schemas.NewKeySchema},
     problems=("not_found",),
     idempotent=True,

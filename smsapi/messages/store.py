@@ -71,19 +71,14 @@ def list_messages(
 ) -> Sequence[Message]:
     """Return up to ``limit + 1`` messages of the client, newest first, older than ``before``."""
     query = select(messages).where(messages.c.client_id == client_id).order_by(messages.c.id.desc()).limit(limit + 1)
-    column = messages.c
-    conditions = (
-        (before, column.id < before),
-        (wanted.status, column.status == wanted.status),
-        (wanted.to, column.to_number == wanted.to),
-        (wanted.sender, column.sender == wanted.sender),
-        (wanted.reference, column.reference == wanted.reference),
-        (wanted.created_after, column.created_at > wanted.created_after),
-        (wanted.created_before, column.created_at < wanted.created_before),
-    )
-    for given, condition in conditions:
-        if given is not None:
-            query = query.where(condition)
+    if before is not None:
+        query = query.where(messages.c.id < before)
+    exact = {"status": wanted.status, "to_number": wanted.to, "sender": wanted.sender, "reference": wanted.reference}
+    query = query.filter_by(**{name: value for name, value in exact.items() if value is not None})
+    if wanted.created_after is not None:
+        query = query.where(messages.c.created_at > wanted.created_after)
+    if wanted.created_before is not None:
+        query = query.where(messages.c.created_at < wanted.created_before)
     return [to_message(row) for row in connection.execute(query)]
 
 

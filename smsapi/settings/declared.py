@@ -196,7 +196,7 @@ class Settings:
         "SMSAPI_LIMIT_NUMBER",
         parsers.limit_list,
         "Sends of one client to one number.",
-        default="10 per minute; 50 per hour; 200 per day",
+        default="60 per minute; 500 per hour; 2000 per day",
     )
     limit_api: str = _setting(
         "SMSAPI_LIMIT_API", parsers.limit_list, "All other requests of one client.", default="3000 per minute"

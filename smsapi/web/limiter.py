@@ -182,6 +182,13 @@ class _Standing:
         self.retry_after_seconds = verdict.retry_after_seconds
 
 
+def keep_standing(charges: Sequence[Charge], verdict: Verdict) -> None:
+    """Tell ``limit_headers`` of limits that were decided elsewhere (failed log-ins), in place of what it knew."""
+    standing = _standing()
+    standing.items.clear()
+    standing.keep(charges, verdict)
+
+
 def _standing() -> _Standing:
     standing: _Standing | None = flask.g.get(_STANDING)
     if standing is None:

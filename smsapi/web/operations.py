@@ -26,6 +26,7 @@ class Operation:
     scope: str | None = None
     public: str | None = None
     body: type[Schema] | None = None
+    body_optional: bool = False
     form: type[Schema] | None = None
     query: type[Schema] | None = None
     answers: Mapping[int, type[Schema] | str | None] = field(default_factory=dict)

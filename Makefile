@@ -1,0 +1,118 @@
+# The workshop. `make help` lists what it does; CONTRIBUTING.md says when to use which.
+#
+# Needs make, git and python3 with venv; all else is installed by it: Python packages from the lock files, with their
+# hashes, into .venv, and PostgreSQL and Redis for the tests from Debian's packages where that is allowed.
+# pip's own settings (PIP_* and pip.conf) are respected. Paths are relative, so that a checkout may have spaces in its.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Wheels only: building a source package would fetch build tools that no lock file names.
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+PIP_LOCKED := $(PIP_INSTALL) --require-hashes --only-binary :all:
+UV_LOCKED := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links
+
+##@ Use
+.PHONY: run
+run: .venv/.run  ## start everything in one process, Plivo simulated
+	$(BIN)/smsapi dev
+
+.PHONY: test
+test: .venv/.dev services  ## run the tests on real PostgreSQL and Redis; ARGS="-k name" chooses
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: lint style form types layers
+lint: style form types layers  ## check style, format, types and layers
+style: .venv/.dev
+	$(BIN)/ruff check .
+form: .venv/.dev
+	$(BIN)/ruff format --check .
+types: .venv/.dev
+	$(BIN)/mypy
+layers: .venv/.dev
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: .venv/.dev  ## rewrite the code in the house format
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: .venv/.dev services  ## run the benchmarks
+	$(BIN)/python -m benchmarks $(ARGS)
+
+##@ Keep
+.PHONY: openapi
+openapi: .venv/.run  ## write openapi.yaml from the code
+	$(BIN)/smsapi openapi > openapi.yaml.new
+	mv openapi.yaml.new openapi.yaml
+
+.PHONY: lock
+lock: $(BIN)/uv  ## solve the dependencies again; ARGS=--upgrade takes newer ones
+	$(UV_LOCKED) $(ARGS) --extra sentry pyproject.toml -o requirements.lock
+	$(UV_LOCKED) $(ARGS) --extra sentry pyproject.toml --group dev -o requirements-dev.lock
+	printf '%s\n' hatchling editables | $(UV_LOCKED) $(ARGS) -c requirements-dev.lock - -o requirements-build.lock
+
+.PHONY: clean
+clean:  ## remove the virtual environment and all that was made
+	rm -rf .venv .hypothesis .mypy_cache .ruff_cache .import_linter_cache .grimp_cache dist .coverage .coverage.*
+	find smsapi tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: help
+help:  ## show this
+	@awk 'BEGIN { FS = ":.*## " } /^##@/ { print "\n" substr($$0, 5) } \
+		/^[a-z]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+# pip is what `python3 -m venv` installs last: where it is, the environment is whole.
+$(BIN)/pip:
+	$(PYTHON) -m venv .venv
+
+$(BIN)/uv: | $(BIN)/pip
+	$(PIP_INSTALL) uv
+
+# The project itself is built with what requirements-build.lock names; isolation would fetch whatever is newest.
+.venv/.run: requirements.lock requirements-build.lock pyproject.toml | $(BIN)/pip
+	$(PIP_LOCKED) -r requirements.lock
+	$(PIP_LOCKED) -r requirements-build.lock
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	touch $@
+
+# All that requirements.lock has is in requirements-dev.lock too, in the same version.
+.venv/.dev: requirements-dev.lock .venv/.run
+	$(PIP_LOCKED) -r requirements-dev.lock
+	touch $@
+
+# SMSAPI_TEST_DATABASE_URL and SMSAPI_TEST_REDIS_URL stand in for servers that are not installed here.
+.PHONY: services
+services: .venv/.dev
+	@missing="$$($(BIN)/python -m tests.services missing)" || exit 1; \
+	if [ -z "$$missing" ]; then exit 0; \
+	elif [ "$$(id -u)" = 0 ]; then as_root=; \
+	elif sudo -n true 2>/dev/null; then as_root="sudo -n"; \
+	else \
+		echo "The tests need these Debian packages: $$missing. Install them:" >&2; \
+		echo "    sudo apt-get install --no-install-recommends $$missing" >&2; \
+		echo "or set SMSAPI_TEST_DATABASE_URL and SMSAPI_TEST_REDIS_URL to servers that the tests may empty." >&2; \
+		exit 1; \
+	fi; \
+	$(INSTALL_PACKAGES)
+
+# The policy keeps Debian from starting the servers that it installs: the tests start their own, and in a container
+# or a chroot the attempt would fail the installation. A policy that is already there is left as it is.
+define INSTALL_PACKAGES
+command -v apt-get >/dev/null || { echo "Not Debian: install $$missing by hand." >&2; exit 1; }; \
+policy=/usr/sbin/policy-rc.d; \
+if [ ! -e $$policy ]; then \
+	trap '$$as_root rm -f '$$policy EXIT; \
+	trap 'exit 1' HUP INT TERM; \
+	printf '#!/bin/sh\nexit 101\n' | $$as_root tee $$policy >/dev/null; \
+	$$as_root chmod 755 $$policy; \
+fi; \
+apt="$$as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600"; \
+$$apt update && $$apt install -y --no-install-recommends $$missing >/dev/null </dev/null && \
+missing="$$($(BIN)/python -m tests.services missing)" && test -z "$$missing"
+endef

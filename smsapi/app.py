@@ -1,0 +1,167 @@
+"""The composition root: settings to the outside world, and the outside world to a Flask app. Nothing is global."""
+
+from concurrent.futures import ThreadPoolExecutor
+from random import SystemRandom
+from typing import Any
+
+from flask import Flask
+from sqlalchemy import text
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from smsapi.auth import guard, quotas, tokens
+from smsapi.auth.views import blueprint as auth_blueprint
+from smsapi.bell import Bell
+from smsapi.clock import Clock, SystemClock
+from smsapi.db import Database
+from smsapi.deps import Deps
+from smsapi.errors import SettingsInvalid
+from smsapi.health import Health
+from smsapi.limits.fallback import FallbackStore
+from smsapi.limits.gcra import Charge, Window
+from smsapi.limits.memory import MemoryStore
+from smsapi.limits.redis import RedisStore
+from smsapi.limits.store import LimitStore
+from smsapi.messages.views import blueprint as messages_blueprint
+from smsapi.metrics import Metrics
+from smsapi.plivo.breaker import Breaker
+from smsapi.plivo.client import PlivoProvider
+from smsapi.plivo.retry import RetryPolicy
+from smsapi.receipts.views import blueprint as receipts_blueprint
+from smsapi.send.testmode import TestProvider
+from smsapi.send.views import blueprint as send_blueprint
+from smsapi.settings import Settings
+from smsapi.sms.prices import InvalidPriceList, PriceList
+from smsapi.web import handlers
+from smsapi.web.limiter import OneStepLimiter
+from smsapi.web.operations import operation_of
+from smsapi.web.service_routes import blueprint as service_blueprint
+
+_MAX_BODY_BYTES = 1024 * 1024
+_BLUEPRINTS = (auth_blueprint, send_blueprint, messages_blueprint, receipts_blueprint, service_blueprint)
+
+
+def create_app(settings: Settings, **replacements: Any) -> Flask:
+    """Return the service as a Flask app; nothing is connected and no thread runs until it is used.
+
+    ``replacements`` are fields of :class:`Deps` (``clock``, ``provider``, ``database``, …) to use in place of those
+    that the settings would give. The outside world is at ``app.extensions["smsapi"]``.
+
+    Raises:
+        SettingsInvalid: names what is missing to serve.
+
+    """
+    world = build_deps(settings, **replacements)
+    app = Flask("smsapi", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
+    app.extensions["smsapi"] = world
+    app.url_map.strict_slashes = True
+    app.url_map.merge_slashes = False
+    if settings.trusted_proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies)  # type: ignore[method-assign]
+    tokens.install(app, settings)
+    # In this order: the request's id, then who calls, then what that one may still spend.
+    handlers.install(app)
+    app.before_request(guard.require_credential)
+    OneStepLimiter(world.limits, limits=quotas.declared_limits(), once=quotas.once_token).init_app(app)
+    for blueprint in _BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    _check_every_route_is_described(app)
+    return app
+
+
+def build_deps(settings: Settings, **replacements: Any) -> Deps:
+    """Return the outside world that the settings describe, with these fields replaced.
+
+    Raises:
+        SettingsInvalid: names what is missing or unusable, all of it at once.
+
+    """
+    _require(settings, has_provider="provider" in replacements)
+    clock: Clock = replacements.get("clock", SystemClock())
+    breaker = Breaker(
+        clock=clock,
+        failure_threshold=settings.breaker_failures,
+        open_seconds=settings.breaker_open_seconds,
+        probe_seconds=settings.plivo_total_timeout_seconds * 2,
+    )
+    limits, strict = _limit_stores(settings, clock)
+    fields: dict[str, Any] = {
+        "settings": settings,
+        "clock": clock,
+        "database": Database(settings.database_url, pool_size=settings.database_pool_size),
+        "test_provider": TestProvider(),
+        "limits": limits,
+        "strict_limits": strict,
+        "prices": _prices(settings),
+        "metrics": Metrics(),
+        "health": Health(),
+        "executor": ThreadPoolExecutor(settings.threads, thread_name_prefix="smsapi-inline"),
+        "bell": Bell(),
+        "retry_policy": RetryPolicy(settings.retry_base_seconds, settings.retry_cap_seconds),
+        "random": SystemRandom(),
+    }
+    if "provider" not in replacements:
+        fields["provider"] = _plivo(settings, breaker, clock)
+    world = Deps(**{**fields, **replacements})
+    world.health.register("database", lambda: _database_answers(world.database))
+    if settings.redis_url is not None:
+        world.health.register("redis", lambda: _limits_answer(world.strict_limits))
+    world.metrics.watch(
+        limits_degraded=lambda: isinstance(world.limits, FallbackStore) and world.limits.degraded,
+        breaker_open=lambda: breaker.state != "closed",
+    )
+    return world
+
+
+def _require(settings: Settings, *, has_provider: bool) -> None:
+    needed = {"SMSAPI_JWT_SECRET": settings.jwt_secret}
+    if not has_provider:
+        needed |= {"PLIVO_AUTH_ID": settings.plivo_auth_id, "PLIVO_AUTH_TOKEN": settings.plivo_auth_token}
+    if missing := [f"{name} is missing" for name, value in needed.items() if value is None]:
+        raise SettingsInvalid("\n".join(missing))
+
+
+def _limit_stores(settings: Settings, clock: Clock) -> tuple[LimitStore, LimitStore]:
+    local = MemoryStore(clock)
+    if settings.redis_url is None:
+        return local, local
+    shared = RedisStore(settings.redis_url)
+    return FallbackStore(shared, local, shares=settings.workers, clock=clock), shared
+
+
+def _prices(settings: Settings) -> PriceList | None:
+    if settings.prices_file is None:
+        return None
+    try:
+        return PriceList.from_file(settings.prices_file)
+    except (OSError, InvalidPriceList) as error:
+        raise SettingsInvalid(f"SMSAPI_PRICES_FILE cannot be used: {error}") from None
+
+
+def _plivo(settings: Settings, breaker: Breaker, clock: Clock) -> PlivoProvider:
+    return PlivoProvider(
+        auth_id=settings.plivo_auth_id or "",
+        auth_token=settings.plivo_auth_token or "",
+        base_url=settings.plivo_url,
+        connect_timeout_seconds=settings.plivo_connect_timeout_seconds,
+        read_timeout_seconds=settings.plivo_read_timeout_seconds,
+        total_timeout_seconds=settings.plivo_total_timeout_seconds,
+        pool_size=settings.threads + settings.dispatch_threads,
+        breaker=breaker,
+        clock=clock,
+    )
+
+
+def _database_answers(database: Database) -> bool:
+    with database.read() as connection:
+        return connection.execute(text("SELECT 1")).scalar() == 1
+
+
+def _limits_answer(store: LimitStore) -> bool:
+    return store.peek([Charge("ready", Window(1, 1), "ready")]).allowed
+
+
+def _check_every_route_is_described(app: Flask) -> None:
+    silent = [rule.rule for rule in app.url_map.iter_rules() if operation_of(app.view_functions[rule.endpoint]) is None]
+    if silent:
+        raise RuntimeError(f"routes without an operation would be open to anybody: {', '.join(sorted(silent))}")

@@ -1,0 +1,76 @@
+"""Commands that run the service, or play Plivo, or print what the service says of itself."""
+
+import os
+import sys
+import tempfile
+
+import click
+
+from smsapi.app import build_deps, create_app
+from smsapi.cli.admin import open_database
+from smsapi.plivo.simulator import Simulator, serve_forever
+from smsapi.send.testmode import TestProvider
+from smsapi.settings import describe_settings, read_settings
+from smsapi.web.openapi import dump_openapi
+
+SIMULATOR_AUTH_ID = "MASIMULATOR000000000"
+SIMULATOR_AUTH_TOKEN = "simulator-token"  # noqa: S105 - it opens the simulator and nothing else
+
+
+def split_bind(value: str) -> tuple[str, int]:
+    """Return host and port of ``HOST:PORT``; raise a usage error where it is not that."""
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004
+        raise click.BadParameter(f"{value!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+@click.command()
+@click.option("--bind", help="HOST:PORT to listen on, in place of SMSAPI_BIND.")
+def serve(*, bind: str | None) -> None:
+    """Serve the API, by gunicorn; each process also sends what was queued. SIGTERM stops it gracefully."""
+    if bind is not None:
+        split_bind(bind)
+        os.environ["SMSAPI_BIND"] = bind
+    # Everything that would stop a worker stops us here, with one line each.
+    build_deps(read_settings())
+    with open_database():
+        pass
+    # Read by the metrics library when it is loaded, so it must be set before gunicorn loads anything of ours.
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        own = tempfile.mkdtemp(prefix="smsapi-metrics-")
+        os.environ |= {"PROMETHEUS_MULTIPROC_DIR": own, "SMSAPI_OWN_METRICS_DIR": own}
+    gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:smsapi.serving", "smsapi.serving:application()"]
+    os.execv(sys.executable, gunicorn)  # noqa: S606 - our own interpreter and arguments
+
+
+@click.command()
+@click.option("--bind", default="127.0.0.1:8099", show_default=True, help="HOST:PORT to listen on.")
+@click.option("--requests-per-5s", type=click.IntRange(min=0), default=300, show_default=True, help="0: no limit.")
+@click.option("--answer-delay", type=click.FloatRange(0, 60), default=0.0, show_default=True, help="Seconds.")
+def simulator(*, bind: str, requests_per_5s: int, answer_delay: float) -> None:
+    """Play Plivo over HTTP: its wire format, its errors, its delivery reports, and magic numbers."""
+    host, port = split_bind(bind)
+    settings = read_settings()
+    playing = Simulator(
+        host=host,
+        port=port,
+        auth_id=settings.plivo_auth_id or SIMULATOR_AUTH_ID,
+        auth_token=settings.plivo_auth_token or SIMULATOR_AUTH_TOKEN,
+        requests_per_5s=requests_per_5s if requests_per_5s > 0 else None,
+        answer_delay_seconds=answer_delay,
+    )
+    serve_forever(playing, lambda url: click.echo(f"Plivo is simulated at {url}", err=True))
+
+
+@click.command()
+def openapi() -> None:
+    """Print the specification (OpenAPI 3.1) in YAML."""
+    app = create_app(read_settings({}, jwt_secret="-" * 32), provider=TestProvider())
+    click.echo(dump_openapi(app), nl=False)
+
+
+@click.command("settings")
+def settings_page() -> None:
+    """Print every setting with its default, in Markdown."""
+    click.echo(describe_settings())

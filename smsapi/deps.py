@@ -1,0 +1,39 @@
+"""What the outside world is to this service, typed and frozen; built once, in ``smsapi.app``."""
+
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from random import Random
+
+from smsapi.bell import Bell
+from smsapi.clock import Clock
+from smsapi.db import Database
+from smsapi.health import Health
+from smsapi.limits.store import LimitStore
+from smsapi.metrics import Metrics
+from smsapi.plivo.outcomes import Provider
+from smsapi.plivo.retry import RetryPolicy
+from smsapi.settings import Settings
+from smsapi.sms.prices import PriceList
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deps:
+    """Everything that is not ours to decide; a test replaces any of it without patching."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    provider: Provider
+    test_provider: Provider
+    limits: LimitStore
+    # Without the in-process fallback: what counts with it fails closed.
+    strict_limits: LimitStore
+    prices: PriceList | None
+    metrics: Metrics
+    health: Health
+    # Where a delivery runs while its caller waits.
+    executor: Executor
+    # Rung when there is work for a dispatcher; nobody need be listening.
+    bell: Bell
+    retry_policy: RetryPolicy
+    random: Random

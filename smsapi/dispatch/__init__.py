@@ -1,0 +1,1 @@
+"""The worker: claims what is due under a lease, and runs it."""

@@ -1,0 +1,85 @@
+"""Prometheus metrics: one set for each app, right under several processes where PROMETHEUS_MULTIPROC_DIR is set."""
+
+import os
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+_REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """What is counted. Labels are route rules and outcomes, never numbers or ids."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self._registry = registry
+        self._watched: tuple[tuple[Gauge, Callable[[], bool]], ...] = ()
+        self._requests = Histogram(
+            "smsapi_request_seconds",
+            "Requests by route and status.",
+            ("method", "route", "status"),
+            registry=registry,
+            buckets=_REQUEST_BUCKETS,
+        )
+        self._attempts = Counter(
+            "smsapi_attempts_total", "Calls to the provider by outcome.", ("provider", "outcome"), registry=registry
+        )
+        self._attempt_seconds = Histogram(
+            "smsapi_attempt_seconds",
+            "How long calls to the provider took.",
+            ("provider",),
+            registry=registry,
+            buckets=_REQUEST_BUCKETS,
+        )
+        self._messages = Counter(
+            "smsapi_messages_total", "Messages that came to a status.", ("status", "mode"), registry=registry
+        )
+        self._receipts = Counter(
+            "smsapi_receipts_total", "Delivery reports by what they did.", ("result",), registry=registry
+        )
+        self._degraded = Gauge(
+            "smsapi_limits_degraded",
+            "1 while limits are counted in the process because Redis is gone.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._breaker = Gauge(
+            "smsapi_breaker_open",
+            "1 while Plivo is left alone after failing too often.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+
+    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request; a method that HTTP does not know is not a label of its own."""
+        known = method if method in {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"} else "other"
+        self._requests.labels(known, route, str(status)).observe(seconds)
+
+    def observe_attempt(self, provider: str, outcome: str, seconds: float) -> None:
+        """Count a call to the provider."""
+        self._attempts.labels(provider, outcome).inc()
+        self._attempt_seconds.labels(provider).observe(seconds)
+
+    def count_message(self, status: str, *, test: bool) -> None:
+        """Count a message that came to this status."""
+        self._messages.labels(status, "test" if test else "live").inc()
+
+    def count_receipt(self, result: str) -> None:
+        """Count a delivery report: applied, repeated, refused, or for a message that is not ours."""
+        self._receipts.labels(result).inc()
+
+    def watch(self, *, limits_degraded: Callable[[], bool], breaker_open: Callable[[], bool]) -> None:
+        """Set what is looked up each time the metrics are asked for."""
+        self._watched = ((self._degraded, limits_degraded), (self._breaker, breaker_open))
+
+    def expose(self) -> bytes:
+        """Return the text form, of all processes where they share a directory."""
+        for gauge, look in self._watched:
+            gauge.set(look())
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self._registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)

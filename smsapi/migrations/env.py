@@ -1,0 +1,24 @@
+"""What alembic runs: all pending steps in one transaction, one migrator at a time."""
+
+from alembic import context
+from sqlalchemy import Engine, text
+
+from smsapi.auth import models as _auth  # noqa: F401 - tables register themselves
+from smsapi.db import metadata
+from smsapi.messages import models as _messages  # noqa: F401
+from smsapi.web import idempotency as _idempotency  # noqa: F401
+
+# Any fixed number, as long as nobody else locks it in this database.
+_LOCK = 8_731_402_216
+
+
+def _run() -> None:
+    engine: Engine = context.config.attributes["engine"]
+    with engine.connect() as connection, connection.begin():
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
+        context.run_migrations()
+
+
+_run()

@@ -1,0 +1,83 @@
+"""What gunicorn runs: its configuration (``-c python:smsapi.serving``) and the app (``smsapi.serving:application()``).
+
+Nothing is opened before the fork; each worker has its own pools, its own dispatcher, and stops them in order.
+"""
+
+import os
+import shutil
+from typing import Any
+
+from flask import Flask
+from prometheus_client.multiprocess import mark_process_dead
+
+from smsapi.app import create_app
+from smsapi.deps import Deps
+from smsapi.dispatch.engine import Dispatcher
+from smsapi.log import configure_logging, get_logger
+from smsapi.sentry import install_sentry
+from smsapi.settings import read_settings
+
+_settings = read_settings()
+_OWN_METRICS_DIR = "SMSAPI_OWN_METRICS_DIR"
+
+bind = _settings.bind
+workers = _settings.workers
+threads = _settings.threads
+worker_class = "gthread"
+# Without it the kernel may give one worker every connection.
+reuse_port = workers > 1
+graceful_timeout = _settings.graceful_seconds
+# A request may wait 30 seconds for Plivo; a worker that is silent for longer than that is stuck.
+timeout = max(60, _settings.graceful_seconds)
+keepalive = 75
+# By default gunicorn opens a control socket in the home directory, which a read-only container does not have.
+control_socket_disable = True
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108, PTH112 - gunicorn's advice for containers
+errorlog = "-"
+loglevel = "warning"
+forwarded_allow_ips = ""
+
+_running: dict[str, Dispatcher] = {}
+
+
+def application() -> Flask:
+    """Return the app of this worker."""
+    configure_logging(_settings.log_level)
+    install_sentry(_settings)
+    return create_app(_settings)
+
+
+def post_worker_init(worker: Any) -> None:
+    """Start the worker's dispatcher, after the fork."""
+    dispatcher = Dispatcher(_world(worker))
+    dispatcher.start()
+    _running["dispatcher"] = dispatcher
+
+
+def worker_exit(_server: Any, worker: Any) -> None:
+    """Let running deliveries end, then close what the worker opened."""
+    if "dispatcher" not in _running:
+        return
+    _running.pop("dispatcher").stop(_settings.graceful_seconds)
+    world = _world(worker)
+    world.executor.shutdown(wait=True)
+    world.database.close()
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    """Forget the live gauges of a dead worker; an exception here would stop the master, and all workers with it."""
+    try:
+        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+    except OSError as error:
+        get_logger().warning("metrics_not_cleared", reason=str(error))
+
+
+def on_exit(_server: Any) -> None:
+    """Remove the metrics directory that ``smsapi serve`` made."""
+    if own := os.environ.get(_OWN_METRICS_DIR):
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _world(worker: Any) -> Deps:
+    world: Deps = worker.wsgi.extensions["smsapi"]
+    return world

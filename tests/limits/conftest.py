@@ -1,6 +1,5 @@
 """The stores under test: a fresh one in memory and a fresh key space in a real Redis, on one manual clock."""
 
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -11,17 +10,6 @@ from smsapi.clock import ManualClock
 from smsapi.limits.memory import MemoryStore
 from smsapi.limits.redis import RedisStore
 from smsapi.limits.store import LimitStore
-from tests.services import REDIS_URL_VARIABLE, start_redis
-
-
-@pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
-    given = os.environ.get(REDIS_URL_VARIABLE)
-    if given:
-        yield given
-        return
-    with start_redis() as service:
-        yield service.url
 
 
 @pytest.fixture

@@ -1,0 +1,10 @@
+"""``python -m benchmarks [NAME …]``: run the benchmarks and print their tables."""
+
+import sys
+
+from benchmarks import accept
+
+BENCHMARKS = {"accept": accept.main}
+
+for name in sys.argv[1:] or BENCHMARKS:
+    BENCHMARKS[name]()

@@ -1,0 +1,5 @@
+"""``python -m smsapi`` is the ``smsapi`` command."""
+
+from smsapi.cli import main
+
+main()

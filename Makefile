@@ -10,6 +10,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Lines and branches that the tests must run, in percent.
+COVERED := 90
 # Wheels only: building a source package would fetch build tools that no lock file names.
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 PIP_LOCKED := $(PIP_INSTALL) --require-hashes --only-binary :all:
@@ -22,8 +24,17 @@ run: .venv/.run  ## start everything in one process, Plivo simulated
 	$(BIN)/smsapi dev
 
 .PHONY: test
-test: .venv/.dev services  ## run the tests on real PostgreSQL and Redis; ARGS="-k name" chooses
+test: services .venv/.dev  ## run the tests on real PostgreSQL and Redis; ARGS="-k name" chooses
 	$(BIN)/python -m pytest $(ARGS)
+
+# pytest's closing line stays the last one: the report is shown only where it falls below the floor.
+.PHONY: coverage
+coverage: services .venv/.dev  ## run the tests, and fail where too few branches are run
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --format=total --fail-under=$(COVERED) >/dev/null || { $(BIN)/coverage report; \
+		echo "Fewer than $(COVERED) % of the lines and branches were run." >&2; exit 1; }
 
 .PHONY: lint style form types layers
 lint: style form types layers  ## check style, format, types and layers
@@ -42,7 +53,7 @@ format: .venv/.dev  ## rewrite the code in the house format
 	$(BIN)/ruff format .
 
 .PHONY: bench
-bench: .venv/.dev services  ## run the benchmarks
+bench: services .venv/.dev  ## run the benchmarks
 	$(BIN)/python -m benchmarks $(ARGS)
 
 ##@ Keep
@@ -86,10 +97,11 @@ $(BIN)/uv: | $(BIN)/pip
 	$(PIP_LOCKED) -r requirements-dev.lock
 	touch $@
 
-# SMSAPI_TEST_DATABASE_URL and SMSAPI_TEST_REDIS_URL stand in for servers that are not installed here.
+# SMSAPI_TEST_DATABASE_URL and SMSAPI_TEST_REDIS_URL stand in for servers that are not installed here. It asks the
+# machine's own python3, so that whoever has to install something is told at once, before anything else is fetched.
 .PHONY: services
-services: .venv/.dev
-	@missing="$$($(BIN)/python -m tests.services missing)" || exit 1; \
+services:
+	@missing="$$($(PYTHON) -m tests.services missing)" || exit 1; \
 	if [ -z "$$missing" ]; then exit 0; \
 	elif [ "$$(id -u)" = 0 ]; then as_root=; \
 	elif sudo -n true 2>/dev/null; then as_root="sudo -n"; \
@@ -114,5 +126,5 @@ if [ ! -e $$policy ]; then \
 fi; \
 apt="$$as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600"; \
 $$apt update && $$apt install -y --no-install-recommends $$missing >/dev/null </dev/null && \
-missing="$$($(BIN)/python -m tests.services missing)" && test -z "$$missing"
+missing="$$($(PYTHON) -m tests.services missing)" && test -z "$$missing"
 endef

@@ -59,10 +59,11 @@ def create_app(settings: Settings, **replacements: Any) -> Flask:
     if settings.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies)  # type: ignore[method-assign]
     tokens.install(app, settings)
-    # In this order: the request's id, then who calls, then what that one may still spend.
+    # In this order: the request's id, then who calls, then what that one may still spend, then whether it may do this.
     handlers.install(app)
     app.before_request(guard.require_credential)
     OneStepLimiter(world.limits, limits=quotas.declared_limits(), once=quotas.once_token).init_app(app)
+    app.before_request(guard.require_scope)
     for blueprint in _BLUEPRINTS:
         app.register_blueprint(blueprint)
     _check_every_route_is_described(app)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 from sqlalchemy import JSON, Connection, DateTime, Dialect, MetaData, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Engine, make_url
@@ -26,6 +27,7 @@ metadata = MetaData(
 _BUSY_TIMEOUT_MS = 10_000
 _CONNECT_TIMEOUT_SECONDS = 3
 _POOL_TIMEOUT_SECONDS = 5
+_STATEMENT_TIMEOUT_MS = 15_000
 _READ_ONLY = "smsapi_read"
 
 # A JSON column that PostgreSQL keeps in its binary form.
@@ -74,6 +76,12 @@ class Database:
             yield connection
 
     @contextmanager
+    def statement(self) -> Iterator[Connection]:
+        """Open a connection for a single statement that writes, and is its own transaction."""
+        with _translated(), self._reader.connect() as connection:
+            yield connection
+
+    @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a connection for reading; each statement sees what was committed before it."""
         with _translated(), self._reader.connect() as connection:
@@ -100,6 +108,10 @@ def _translated() -> Iterator[None]:
         raise
 
 
+def _dump_json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
 def _postgresql(url: Any, pool_size: int) -> Engine:
     return create_engine(
         url.set(drivername="postgresql+psycopg"),
@@ -107,7 +119,15 @@ def _postgresql(url: Any, pool_size: int) -> Engine:
         max_overflow=0,
         pool_timeout=_POOL_TIMEOUT_SECONDS,
         hide_parameters=True,
-        connect_args={"connect_timeout": _CONNECT_TIMEOUT_SECONDS, "application_name": "smsapi"},
+        json_serializer=_dump_json,
+        json_deserializer=orjson.loads,
+        connect_args={
+            "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
+            "application_name": "smsapi",
+            # A host that went away without a word is noticed, and a statement that hangs holds no thread for ever.
+            "tcp_user_timeout": _STATEMENT_TIMEOUT_MS,
+            "options": f"-c statement_timeout={_STATEMENT_TIMEOUT_MS} -c idle_in_transaction_session_timeout=60000",
+        },
     )
 
 
@@ -118,6 +138,8 @@ def _sqlite(url: Any, pool_size: int) -> Engine:
         max_overflow=0,
         pool_timeout=_POOL_TIMEOUT_SECONDS,
         hide_parameters=True,
+        json_serializer=_dump_json,
+        json_deserializer=orjson.loads,
         connect_args={"check_same_thread": False, "timeout": _BUSY_TIMEOUT_MS / 1000},
     )
 

@@ -71,13 +71,17 @@ class Metrics:
         self._receipts.labels(result).inc()
 
     def watch(self, *, limits_degraded: Callable[[], bool], breaker_open: Callable[[], bool]) -> None:
-        """Set what is looked up each time the metrics are asked for."""
+        """Set what ``refresh`` looks up."""
         self._watched = ((self._degraded, limits_degraded), (self._breaker, breaker_open))
+
+    def refresh(self) -> None:
+        """Look up how things stand in this process; the others that share a directory see no more than was written."""
+        for gauge, look in self._watched:
+            gauge.set(look())
 
     def expose(self) -> bytes:
         """Return the text form, of all processes where they share a directory."""
-        for gauge, look in self._watched:
-            gauge.set(look())
+        self.refresh()
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self._registry)
         registry = CollectorRegistry()

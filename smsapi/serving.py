@@ -3,23 +3,52 @@
 Nothing is opened before the fork; each worker has its own pools, its own dispatcher, and stops them in order.
 """
 
+import logging
 import os
 import shutil
+import sys
+import threading
 from typing import Any
 
 from flask import Flask
+from gunicorn import glogging  # type: ignore[import-untyped]
 from prometheus_client.multiprocess import mark_process_dead
 
 from smsapi.app import create_app
 from smsapi.deps import Deps
 from smsapi.dispatch.engine import Dispatcher
-from smsapi.log import configure_logging, get_logger
+from smsapi.log import configure_logging, get_logger, log_uncaught
 from smsapi.sentry import install_sentry
 from smsapi.settings import read_settings
 
 _settings = read_settings()
 _OWN_METRICS_DIR = "SMSAPI_OWN_METRICS_DIR"
 
+
+class JsonLogger(glogging.Logger):  # type: ignore[misc]  # gunicorn ships no types
+    """gunicorn's own events, as JSON lines among ours.
+
+    It quotes from requests that it cannot read or answer, so of those events only the constant part is kept.
+    """
+
+    def setup(self, cfg: Any) -> None:
+        """Send everything through the root logger."""
+        super().setup(cfg)
+        configure_logging(_settings.log_level)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+
+    def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Log a warning; of a malformed request only that there was one."""
+        malformed = msg.startswith("Invalid request")
+        super().warning("Invalid request" if malformed else msg, *(() if malformed else args), **kwargs)
+
+    def exception(self, msg: str, *_args: Any, **kwargs: Any) -> None:
+        """Log the exception that is being handled, without the arguments: one of them is the request's URL."""
+        super().exception(str(msg).partition("%")[0].strip(), **kwargs)
+
+
+logger_class = JsonLogger
 bind = _settings.bind
 workers = _settings.workers
 threads = _settings.threads
@@ -42,13 +71,19 @@ _running: dict[str, Dispatcher] = {}
 
 def application() -> Flask:
     """Return the app of this worker."""
-    configure_logging(_settings.log_level)
-    install_sentry(_settings)
+    configure_logging(_settings.log_level, on_error=install_sentry(_settings))
+    logging.captureWarnings(capture=True)
+    sys.excepthook = log_uncaught
+    threading.excepthook = lambda uncaught: log_uncaught(
+        uncaught.exc_type, uncaught.exc_value or uncaught.exc_type(), uncaught.exc_traceback
+    )
     return create_app(_settings)
 
 
 def post_worker_init(worker: Any) -> None:
     """Start the worker's dispatcher, after the fork."""
+    if _settings.dispatch_threads == 0:
+        return
     dispatcher = Dispatcher(_world(worker))
     dispatcher.start()
     _running["dispatcher"] = dispatcher
@@ -56,9 +91,10 @@ def post_worker_init(worker: Any) -> None:
 
 def worker_exit(_server: Any, worker: Any) -> None:
     """Let running deliveries end, then close what the worker opened."""
-    if "dispatcher" not in _running:
-        return
-    _running.pop("dispatcher").stop(_settings.graceful_seconds)
+    if not hasattr(worker, "wsgi"):
+        return  # it ended before it had loaded the app
+    if "dispatcher" in _running:
+        _running.pop("dispatcher").stop(_settings.graceful_seconds)
     world = _world(worker)
     world.executor.shutdown(wait=True)
     world.database.close()

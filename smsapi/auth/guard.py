@@ -1,5 +1,6 @@
 """Who is calling: the one check before every route that does not say why it needs none."""
 
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import NoReturn, cast
 
 import structlog
@@ -17,14 +18,16 @@ from smsapi.web.context import deps
 from smsapi.web.limiter import keep_standing
 from smsapi.web.operations import current_operation
 
+# What one household or one rented server is given: whoever has it has all its addresses.
+_IPV6_PREFIX = 64
+
 
 def require_credential() -> None:
-    """Let the request pass only with a working credential that has the scope which the route asks for.
+    """Let the request pass only with a working credential; whether it has the scope is for :func:`require_scope`.
 
     Raises:
         Unauthenticated: there is none, or it does not work.
         TooManyFailedLogins: the same, once too often from this address.
-        ScopeMissing: the credential is good, and not for this.
 
     """
     operation = current_operation()
@@ -33,8 +36,25 @@ def require_credential() -> None:
     found = _authenticate()
     g.caller = found
     structlog.contextvars.bind_contextvars(client_id=f"cli_{found.client.id.hex}", key_id=f"key_{found.key.id.hex}")
-    if operation.scope is not None and operation.scope not in found.scopes:
-        raise ScopeMissing(f"This needs the scope {operation.scope}.")
+
+
+def require_scope() -> None:
+    """Let the request pass only with the scope that the route asks for; after the limits, which a refusal spends too.
+
+    Raises:
+        ScopeMissing: the credential is good, and not for this.
+
+    """
+    if (missing := missing_scope()) is not None:
+        raise ScopeMissing(f"This needs the scope {missing}.")
+
+
+def missing_scope() -> str | None:
+    """Return the scope that this route asks for and the caller lacks, or None where nothing is missing."""
+    operation, found = current_operation(), caller_or_none()
+    if operation is None or found is None or operation.scope is None or operation.scope in found.scopes:
+        return None
+    return operation.scope
 
 
 def caller() -> Caller:
@@ -75,11 +95,11 @@ def _by_bearer(header: str) -> Caller | None:
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "bearer":
         fail_login("Authorization must be Bearer with a token; an API key goes into X-API-Key.")
+    world = deps()
     try:
-        token = read_token(encoded.strip())
+        token = read_token(encoded.strip(), world.clock.now())
     except Unauthenticated as refusal:
         fail_login(refusal.detail)
-    world = deps()
     with world.database.read() as connection:
         found = find_by_token(connection, world.clock.now(), key_id=token.key_id, jti=token.jti)
     if found is None:
@@ -128,8 +148,20 @@ def _refuse_address(verdict: Verdict) -> NoReturn:
 
 
 def _login_charges() -> list[Charge]:
-    address = request.remote_addr or "unknown"
+    address = _countable(request.remote_addr or "unknown")
     return [
         Charge(f"login|{item.get_expiry()}|{address}", Window(item.amount, item.get_expiry()), "login")
         for item in parse_many(deps().settings.limit_login)
     ]
+
+
+def _countable(address: str) -> str:
+    """Return what failures are counted by: the address, or the network of an IPv6 address."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address  # whatever a trusted proxy says
+    if isinstance(parsed, IPv6Address):
+        # A socket for both families names an IPv4 caller ::ffff:192.0.2.1.
+        return str(parsed.ipv4_mapped or ip_network((int(parsed), _IPV6_PREFIX), strict=False))
+    return str(parsed)

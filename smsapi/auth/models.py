@@ -36,6 +36,8 @@ api_keys = Table(
     Column("secret_sha256", LargeBinary(32), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("expires_at", UtcDateTime),
+    # The end of a rotation's overlap; apart from expires_at, which the keys that replace this one inherit.
+    Column("retires_at", UtcDateTime),
     Column("revoked_at", UtcDateTime),
 )
 
@@ -72,6 +74,7 @@ class ApiKey:
     scopes: tuple[str, ...]
     created_at: datetime
     expires_at: datetime | None
+    retires_at: datetime | None
     revoked_at: datetime | None
 
     @property
@@ -79,9 +82,14 @@ class ApiKey:
         """Return ``live`` or ``test``."""
         return "live" if self.live else "test"
 
+    @property
+    def ends_at(self) -> datetime | None:
+        """Return when the key stops working by itself: at its expiry, or before, where it was rotated."""
+        return min((moment for moment in (self.expires_at, self.retires_at) if moment is not None), default=None)
+
     def works_at(self, moment: datetime) -> bool:
         """Say whether the key is neither revoked nor expired at this moment."""
-        return self.revoked_at is None and (self.expires_at is None or moment < self.expires_at)
+        return self.revoked_at is None and (self.ends_at is None or moment < self.ends_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,5 +129,6 @@ def to_api_key(row: Row[Any]) -> ApiKey:
         scopes=tuple(row.scopes),
         created_at=row.created_at,
         expires_at=row.expires_at,
+        retires_at=row.retires_at,
         revoked_at=row.revoked_at,
     )

@@ -2,31 +2,47 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from flask import request
+from flask import g, request
 from flask_limiter import Limit
+from werkzeug.exceptions import HTTPException
 
-from smsapi.auth.guard import caller, caller_or_none
-from smsapi.errors import SmsapiError
+from smsapi.auth.guard import caller_or_none, missing_scope
+from smsapi.errors import IdempotencyKeyInvalid, SmsapiError
+from smsapi.sms.phone import InvalidNumber, parse_number
 from smsapi.web.body import read_json
 from smsapi.web.context import deps
-from smsapi.web.limiter import OnceLimit
+from smsapi.web.idempotency import read_key
+from smsapi.web.limiter import Once, OnceLimit
 from smsapi.web.operations import current_operation
 
 # The limits that a client may have of its own, by policy; each names the setting that holds otherwise.
 POLICIES = ("send", "key", "number", "api")
 
 
+class _Spenders(NamedTuple):
+    """Whose share this request spends, by policy: an empty string where the policy does not count it.
+
+    ``limits`` are the client's own.
+    """
+
+    limits: dict[str, str]
+    send: str = ""
+    key: str = ""
+    number: str = ""
+    api: str = ""
+
+
 def declared_limits() -> list[Limit]:
     """Return the limits in the form that flask-limiter takes, with what they count and whom they spare."""
     shared: dict[str, Any] = {"shared": True}
     return [
-        Limit(_quota("send"), key_function=_client, scope="send", exempt_when=_not_a_send, **shared),
-        Limit(_quota("key"), key_function=_key, scope="key", exempt_when=_not_a_send, **shared),
+        Limit(_quota("send"), key_function=lambda: _spenders().send, scope="send", **shared),
+        Limit(_quota("key"), key_function=lambda: _spenders().key, scope="key", **shared),
         # Repeating a request with its Idempotency-Key texts nobody again, so it spends the number's share once.
-        OnceLimit(_quota("number"), key_function=_number, scope="number", exempt_when=_not_a_send, **shared),
-        Limit(_quota("api"), key_function=_client, scope="api", exempt_when=_not_api, **shared),
+        OnceLimit(_quota("number"), key_function=lambda: _spenders().number, scope="number", **shared),
+        Limit(_quota("api"), key_function=lambda: _spenders().api, scope="api", **shared),
     ]
 
 
@@ -36,10 +52,17 @@ def limits_of(limits: dict[str, str], policy: str) -> str:
     return own if own is not None else str(getattr(deps().settings, f"limit_{policy}"))
 
 
-def once_token() -> str | None:
-    """Return what marks the repetitions of one request, or None where the caller gave no Idempotency-Key."""
-    key = request.headers.get("Idempotency-Key")
-    return None if key is None else "|".join((caller().client.id.hex, key.strip().strip('"')))
+def once_token() -> Once | None:
+    """Return what marks the repetitions of one request, or None where the caller gave no usable Idempotency-Key."""
+    header, found = request.headers.get("Idempotency-Key"), caller_or_none()
+    if header is None or found is None:
+        return None
+    try:
+        # Exactly what an answer is stored under, and no longer: what would be sent anew has to be charged anew.
+        token = "|".join((found.client.id.hex, request.method, request.path, read_key(header)))
+    except IdempotencyKeyInvalid:
+        return None  # the view says what is wrong with it
+    return Once(token, deps().settings.idempotency_ttl_seconds)
 
 
 def _quota(policy: str) -> Callable[[], str]:
@@ -47,34 +70,38 @@ def _quota(policy: str) -> Callable[[], str]:
 
 
 def _quota_now(policy: str) -> str:
-    found = caller_or_none()
-    return "" if found is None else limits_of(found.client.limits, policy)
+    found = _spenders()
+    # Nothing is looked up for a policy that does not count this request.
+    return limits_of(found.limits, policy) if getattr(found, policy) else ""
 
 
-def _client() -> str:
-    found = caller_or_none()
-    return "" if found is None else found.client.id.hex
+def _spenders() -> _Spenders:
+    if "spenders" not in g:
+        g.spenders = _find_spenders()
+    found: _Spenders = g.spenders
+    return found
 
 
-def _key() -> str:
-    found = caller_or_none()
-    return "" if found is None else found.key.id.hex
+def _find_spenders() -> _Spenders:
+    found, operation = caller_or_none(), current_operation()
+    if found is None or operation is None:
+        return _Spenders({})
+    # Test keys text nobody: a rehearsal must not use up what the real thing may spend.
+    client = f"{found.client.id.hex}|{found.key.mode}"
+    # What lacks the scope is refused after the limits, and must not use up the sends of those who have it.
+    if not operation.sends or request.method == "OPTIONS" or missing_scope() is not None:
+        return _Spenders(found.client.limits, api=client)
+    number = _number()
+    return _Spenders(
+        found.client.limits, send=client, key=found.key.id.hex, number=f"{client}|{number}" if number else ""
+    )
 
 
 def _number() -> str:
+    # Only what is a number, so that nobody can fill the store with what is none.
     try:
         body = read_json()
-    except SmsapiError:
+        to = body.get("to") if isinstance(body, dict) else None
+        return parse_number(to).e164 if isinstance(to, str) else ""
+    except (SmsapiError, HTTPException, InvalidNumber):
         return ""  # the view says what is wrong with it
-    to = body.get("to") if isinstance(body, dict) else None
-    return f"{_client()}|{to}" if isinstance(to, str) else ""
-
-
-def _not_a_send() -> bool:
-    operation = current_operation()
-    return caller_or_none() is None or operation is None or not operation.sends
-
-
-def _not_api() -> bool:
-    operation = current_operation()
-    return caller_or_none() is None or operation is None or operation.sends

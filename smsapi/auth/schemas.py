@@ -9,24 +9,41 @@ from marshmallow import ValidationError, fields, post_load, validate, validates_
 
 from smsapi.auth.models import MODES, SCOPES
 from smsapi.auth.quotas import POLICIES
+from smsapi.sms.phone import is_country
 from smsapi.sms.sender import InvalidSender, classify_sender
 from smsapi.web.fields import Line, Moment, StrictSchema, Whole
 
-_MAX_OVERLAP_SECONDS = 30 * 86400
+MAX_OVERLAP_SECONDS = 30 * 86400
+_MAX_LIMITS_LENGTH = 255
+# Beyond these a moment in microseconds would no longer be exact in Redis.
+_MAX_QUOTA = 1_000_000_000
+_MAX_WINDOW_SECONDS = 366 * 86400
 
 
-def _sender(value: str) -> None:
+def check_sender(value: str) -> None:
+    """Raise a ValidationError where this cannot be the sender of any text."""
     try:
         classify_sender(value)
     except InvalidSender as error:
         raise ValidationError(str(error)) from None
 
 
-def _limits(value: str) -> None:
+def check_limits(value: str) -> None:
+    """Raise a ValidationError where the text is no list of limits, or one that the limiter could not count."""
     try:
-        parse_many(value)
+        found = parse_many(value)
     except ValueError:
         raise ValidationError("Must be limits such as 600 per minute; 10000 per day.") from None
+    if len(value) > _MAX_LIMITS_LENGTH or any(
+        item.amount > _MAX_QUOTA or item.get_expiry() > _MAX_WINDOW_SECONDS for item in found
+    ):
+        raise ValidationError("Must be at most 1000000000 per window, windows of at most a year, in 255 characters.")
+
+
+def check_country(value: str) -> None:
+    """Raise a ValidationError where this is no country that a number can belong to."""
+    if not is_country(value):
+        raise ValidationError("Must be the two capital letters of a country (ISO 3166), such as US.")
 
 
 def _scopes(**kwargs: Any) -> fields.List[str]:
@@ -81,7 +98,7 @@ class RevocationOrder:
 class RevocationOrderSchema(StrictSchema):
     """A token, to be revoked (RFC 7009)."""
 
-    token = fields.String(required=True, validate=validate.Length(max=8192))
+    token = fields.String(required=True)
     token_type_hint = fields.String()
 
     @post_load
@@ -97,10 +114,10 @@ class EmptySchema(StrictSchema):
 class LimitsSchema(StrictSchema):
     """Limits by policy, in the notation ``600 per minute; 10000 per day``."""
 
-    send = fields.String(validate=_limits, metadata={"description": "All sends of the client."})
-    key = fields.String(validate=_limits, metadata={"description": "Sends with one API key."})
-    number = fields.String(validate=_limits, metadata={"description": "Sends to one number."})
-    api = fields.String(validate=_limits, metadata={"description": "All other requests."})
+    send = fields.String(validate=check_limits, metadata={"description": "All sends of the client."})
+    key = fields.String(validate=check_limits, metadata={"description": "Sends with one API key."})
+    number = fields.String(validate=check_limits, metadata={"description": "Sends to one number."})
+    api = fields.String(validate=check_limits, metadata={"description": "All other requests."})
 
 
 class WhoamiSchema(StrictSchema):
@@ -162,7 +179,7 @@ class RotationOrder:
 class RotationOrderSchema(StrictSchema):
     """How long the old key goes on working."""
 
-    overlap_seconds = Whole(minimum=0, maximum=_MAX_OVERLAP_SECONDS, load_default=86400)
+    overlap_seconds = Whole(minimum=0, maximum=MAX_OVERLAP_SECONDS, load_default=86400)
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> Any:
@@ -206,12 +223,12 @@ class ClientChanges:
 
 def _client_fields() -> dict[str, Any]:
     return {
-        "default_sender": fields.String(allow_none=True, validate=_sender),
+        "default_sender": fields.String(allow_none=True, validate=check_sender),
         "allowed_senders": fields.List(
-            fields.String(validate=_sender), allow_none=True, validate=validate.Length(max=100)
+            fields.String(validate=check_sender), allow_none=True, validate=validate.Length(max=100)
         ),
         "allowed_countries": fields.List(
-            fields.String(validate=validate.Regexp(r"\A[A-Z]{2}\Z", error="Must be two capital letters (ISO 3166).")),
+            fields.String(validate=check_country),
             allow_none=True,
             validate=validate.Length(max=250),
         ),

@@ -19,6 +19,9 @@ _SECRET_LENGTH = 32  # 62 ** 32 > 2 ** 190
 _CHECKSUM_LENGTH = 6  # 62 ** 6 > 2 ** 32
 _KEY = re.compile(r"smsk_(live|test)_([0-9a-f]{32})_([0-9A-Za-z]{32})([0-9A-Za-z]{6})")
 
+_BARE_SECRET = re.compile(r"[0-9A-Za-z]{32}")
+_SHOWN_ID = re.compile(r"key_[0-9a-f]{32}")
+
 
 @dataclass(frozen=True, slots=True)
 class PresentedKey:
@@ -53,11 +56,16 @@ def read_key_parts(shown_id: str, secret: str) -> PresentedKey | None:
 
     The id is ``key_…``; the secret is the whole key, or its last part with or without the checksum.
     """
-    if (whole := read_key(secret)) is not None:
-        return whole if shown_id == f"key_{whole.id.hex}" else None
-    if not re.fullmatch(r"key_[0-9a-f]{32}", shown_id) or not re.fullmatch(r"[0-9A-Za-z]{32}([0-9A-Za-z]{6})?", secret):
+    if not _SHOWN_ID.fullmatch(shown_id):
         return None
-    return PresentedKey(UUID(hex=shown_id.removeprefix("key_")), live=None, digest=_digest(secret[:_SECRET_LENGTH]))
+    key_id = shown_id.removeprefix("key_")
+    if _BARE_SECRET.fullmatch(secret):
+        return PresentedKey(UUID(hex=key_id), live=None, digest=_digest(secret))
+    # The checksum covers the mode, which the id does not tell: it is right for one of the two.
+    for whole in (secret, f"smsk_live_{key_id}_{secret}", f"smsk_test_{key_id}_{secret}"):
+        if (found := read_key(whole)) is not None:
+            return found if found.id.hex == key_id else None
+    return None
 
 
 def _digest(secret: str) -> bytes:

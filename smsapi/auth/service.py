@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, exists, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
 
 from smsapi.auth.models import (
     SCOPES,
@@ -27,6 +27,9 @@ from smsapi.ids import new_id
 _KEY_AND_CLIENT = select(
     api_keys, *(column.label(f"client_{column.name}") for column in clients.c if column.name != "id")
 ).join(clients, clients.c.id == api_keys.c.client_id)
+# Built once: building a statement costs more than running it.
+_BY_KEY = _KEY_AND_CLIENT.where(api_keys.c.id == bindparam("key_id"))
+_BY_TOKEN = _BY_KEY.where(~exists().where(revoked_tokens.c.jti == bindparam("jti")))
 
 
 def create_client(connection: Connection, now: datetime, *, name: str, **values: Any) -> Client:
@@ -88,6 +91,7 @@ def issue_key(
         scopes=tuple(scope for scope in SCOPES if scope in scopes),
         created_at=now,
         expires_at=expires_at,
+        retires_at=None,
         revoked_at=None,
     )
     connection.execute(
@@ -113,9 +117,11 @@ def check_may_mint(caller: Caller, *, live: bool, scopes: Sequence[str]) -> None
         raise ScopeMissing("A test key cannot make a live key.")
 
 
-def get_key(connection: Connection, key_id: UUID, *, client_id: UUID | None) -> ApiKey:
+def get_key(connection: Connection, key_id: UUID, *, client_id: UUID | None, lock: bool = False) -> ApiKey:
     """Return the key, of this client only where one is given, or raise :class:`NotFound`."""
     query = select(api_keys).where(api_keys.c.id == key_id)
+    if lock:
+        query = query.with_for_update()
     if client_id is not None:
         query = query.where(api_keys.c.client_id == client_id)
     row = connection.execute(query).one_or_none()
@@ -145,13 +151,17 @@ def revoke_key(connection: Connection, now: datetime, key_id: UUID, *, client_id
 def rotate_key(
     connection: Connection, now: datetime, key_id: UUID, *, client_id: UUID | None, overlap_seconds: int
 ) -> tuple[ApiKey, str]:
-    """Issue a key like this one, which itself stops working after the overlap; raise NotFound for a dead one."""
-    old = get_key(connection, key_id, client_id=client_id)
+    """Issue a key like this one, which itself stops working after the overlap; raise NotFound for a dead one.
+
+    Rotated again, a key ends at the earlier of both overlaps; what replaces it lives as long as the first was meant to.
+    """
+    # Locked, so that of two rotations at once the shorter overlap holds, whichever comes first.
+    old = get_key(connection, key_id, client_id=client_id, lock=True)
     if not old.works_at(now):
         raise NotFound("This API key has expired or was revoked; it cannot be rotated.")
     end = now + timedelta(seconds=overlap_seconds)
-    last = end if old.expires_at is None else min(end, old.expires_at)
-    connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(expires_at=last))
+    last = end if old.retires_at is None else min(end, old.retires_at)
+    connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(retires_at=last))
     return issue_key(
         connection,
         now,
@@ -165,7 +175,7 @@ def rotate_key(
 
 def find_by_key(connection: Connection, now: datetime, presented: PresentedKey) -> Caller | None:
     """Return who calls with this key, or None where it is wrong, expired or revoked."""
-    row = connection.execute(_KEY_AND_CLIENT.where(api_keys.c.id == presented.id)).one_or_none()
+    row = connection.execute(_BY_KEY, {"key_id": presented.id}).one_or_none()
     # The comparison is made for an unknown id too, so that its time does not tell whether the id exists.
     stored, live = (bytes(32), False) if row is None else (row.secret_sha256, row.live)
     if not presented.matches(stored, live=live) or row is None:
@@ -175,8 +185,7 @@ def find_by_key(connection: Connection, now: datetime, presented: PresentedKey) 
 
 def find_by_token(connection: Connection, now: datetime, *, key_id: UUID, jti: str) -> Caller | None:
     """Return who calls with a token of this key, or None where the token or the key no longer works."""
-    revoked = exists().where(revoked_tokens.c.jti == jti)
-    row = connection.execute(_KEY_AND_CLIENT.where(api_keys.c.id == key_id, ~revoked)).one_or_none()
+    row = connection.execute(_BY_TOKEN, {"key_id": key_id, "jti": jti}).one_or_none()
     return None if row is None else _caller(row, now)
 
 

@@ -1,11 +1,11 @@
 """The blueprint ``auth``: tokens, keys, clients, and what holds for the caller."""
 
-import json
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from flask import Blueprint, request
+import orjson
+from flask import Blueprint, after_this_request, request
 from flask.wrappers import Response
 from limits import parse_many
 from sqlalchemy import Connection
@@ -20,7 +20,7 @@ from smsapi.clock import rfc3339
 from smsapi.errors import InvalidGrant, InvalidInput, InvalidScope, NotFound, Unauthenticated, UnsupportedGrant
 from smsapi.ids import read_id, show_id
 from smsapi.web.answers import Answer, answer
-from smsapi.web.body import load_body, load_optional_body, load_query
+from smsapi.web.body import load, load_body, load_optional_body, load_query
 from smsapi.web.context import deps, to_response
 from smsapi.web.once import answer_once
 from smsapi.web.operations import operation
@@ -30,6 +30,7 @@ blueprint = Blueprint("auth", __name__)
 
 _FORM = "application/x-www-form-urlencoded"
 _token_order = schemas.TokenOrderSchema()
+_token_form = schemas.TokenFormSchema()
 _revocation_order = schemas.RevocationOrderSchema()
 _key_order = schemas.KeyOrderSchema()
 _rotation_order = schemas.RotationOrderSchema()
@@ -52,6 +53,7 @@ _page_query = PageQuery()
         "unauthenticated",
         "too_many_failed_logins",
         "limiter_unavailable",
+        "store_unavailable",
     ),
 )
 def create_token() -> Response:
@@ -77,14 +79,24 @@ def _presented_by_json() -> tuple[PresentedKey | None, str | None]:
 
 def _presented_by_form() -> tuple[PresentedKey | None, str | None]:
     form = request.form
-    if any(len(values) > 1 for _, values in form.lists()) or "grant_type" not in form:
+    # A parameter without a value counts as not sent (RFC 6749 section 3.2).
+    if any(len(values) > 1 for _, values in form.lists()) or not form.get("grant_type"):
         raise InvalidGrant("grant_type must be given, and no parameter twice.")
     if form["grant_type"] != "client_credentials":
         raise UnsupportedGrant("grant_type must be client_credentials.")
+    given = load(_token_form, form.to_dict(), dict)
+    after_this_request(_challenge_basic)
     basic = request.authorization
     if basic is None or basic.type != "basic" or basic.username is None or basic.password is None:
         fail_login("Send the key's id and its secret by HTTP Basic.")
-    return read_key_parts(basic.username, basic.password), form.get("scope")
+    return read_key_parts(basic.username, basic.password), given.get("scope")
+
+
+def _challenge_basic(response: Response) -> Response:
+    # RFC 6749 section 5.2: the challenge names the scheme that the client used.
+    if "WWW-Authenticate" in response.headers:
+        response.headers["WWW-Authenticate"] = 'Basic realm="smsapi"'
+    return response
 
 
 def _granted(holder: Caller, wanted: str | None) -> frozenset[str]:
@@ -108,7 +120,7 @@ def revoke_token() -> Response:
     order = load_body(_revocation_order, schemas.RevocationOrder)
     world = deps()
     try:
-        token = read_token(order.token)
+        token = read_token(order.token, world.clock.now())
         with world.database.transaction() as connection:
             # Only one's own client's tokens: otherwise whoever finds a token in a log could end it.
             service.get_key(connection, token.key_id, client_id=caller().client.id)
@@ -163,11 +175,12 @@ def get_limits() -> Response:
 def create_key() -> Response:
     """Make a key for the caller's own client; its secret is in this answer and nowhere else."""
     order = load_body(_key_order, schemas.KeyOrder)
-    now = deps().clock.now()
-    if order.expires_at is not None and order.expires_at <= now:
-        raise InvalidInput.at("/expires_at", "Must be in the future.")
 
     def act(connection: Connection) -> Answer:
+        # Time moves on between a request and its repetition, so this too is answered once.
+        now = deps().clock.now()
+        if order.expires_at is not None and order.expires_at <= now:
+            raise InvalidInput.at("/expires_at", "Must be in the future.")
         live = order.mode == "live"
         service.check_may_mint(caller(), live=live, scopes=order.scopes)
         key, shown = service.issue_key(
@@ -286,7 +299,7 @@ def present_key(key: ApiKey) -> dict[str, Any]:
         "scopes": list(key.scopes),
         "prefix": f"smsk_{key.mode}_{key.id.hex}",
         "created_at": rfc3339(key.created_at),
-        "expires_at": None if key.expires_at is None else rfc3339(key.expires_at),
+        "expires_at": None if key.ends_at is None else rfc3339(key.ends_at),
         "revoked_at": None if key.revoked_at is None else rfc3339(key.revoked_at),
     }
 
@@ -314,7 +327,5 @@ def _id(prefix: str, shown: str) -> UUID:
 
 def _without_secret(made: Answer) -> Answer:
     # The secret is stored nowhere, so a replay shows the key without it.
-    document = json.loads(made.body)
-    return (
-        replace(made, body=json.dumps({**document, "key": None}, separators=(",", ":"))) if "key" in document else made
-    )
+    document = orjson.loads(made.body)
+    return replace(made, body=orjson.dumps({**document, "key": None}).decode()) if "key" in document else made

@@ -1,28 +1,31 @@
 """Commands for whoever runs the service: the database, its clients and their keys."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import click
 import orjson
-from limits import parse_many
+from marshmallow import ValidationError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from smsapi import migrations
 from smsapi.auth import service
-from smsapi.auth.models import MODES, SCOPES
+from smsapi.auth.models import MODES, SCOPES, ApiKey
 from smsapi.auth.quotas import POLICIES
+from smsapi.auth.schemas import MAX_OVERLAP_SECONDS, check_country, check_limits, check_sender
 from smsapi.auth.views import present_client, present_key
+from smsapi.clock import rfc3339
 from smsapi.db import Database
-from smsapi.errors import SmsapiError
-from smsapi.ids import read_id
+from smsapi.errors import SmsapiError, StoreUnavailable
+from smsapi.ids import read_id, show_id
 from smsapi.settings import read_settings
-from smsapi.sms.phone import is_country
-from smsapi.sms.sender import InvalidSender, classify_sender
 
+_T = TypeVar("_T")
 _PAGE = 100
+_NAME_LENGTH = 100  # as the API's rule
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the API would.")
 
 
@@ -34,8 +37,17 @@ def open_database(*, current: bool = True) -> Iterator[Database]:
         if current and not migrations.is_current(store):
             raise SmsapiError("The database has not the schema of this version. Run: smsapi db upgrade")
         yield store
+    except (StoreUnavailable, OperationalError, InterfaceError) as error:
+        raise SmsapiError(f"The database of SMSAPI_DATABASE_URL cannot be used: {_first_line(error)}") from None
     finally:
         store.close()
+
+
+def _first_line(error: Exception) -> str:
+    # What the driver says, which names the file or the server and never the password; not SQLAlchemy's pages on it.
+    database_error = error.__cause__ if isinstance(error, StoreUnavailable) else error
+    cause = database_error.orig if isinstance(database_error, DBAPIError) else database_error
+    return next(iter(str(cause).strip().splitlines()), type(cause).__name__)
 
 
 def print_json(value: Any) -> None:
@@ -56,20 +68,41 @@ def upgrade() -> None:
     click.echo("The database is up to date.")
 
 
+def _check(rule: Callable[[str], None], value: str) -> None:
+    try:
+        rule(value)
+    except ValidationError as error:
+        raise click.BadParameter(f"{value!r}: {error}") from None
+
+
+def _name(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    # What is not printable includes what the shell passed on that is no UTF-8.
+    if not 1 <= len(value) <= _NAME_LENGTH or not value.isprintable():
+        raise click.BadParameter(f"must be 1 to {_NAME_LENGTH} printable characters")
+    return value
+
+
+def _id_of(prefix: str) -> Callable[[click.Context, click.Parameter, str | None], UUID | None]:
+    def parse(_context: click.Context, _option: click.Parameter, value: str | None) -> UUID | None:
+        found = None if value is None else read_id(prefix, value)
+        if value is not None and found is None:
+            raise click.BadParameter(f"{value!r} is not an id such as {prefix}_0190…")
+        return found
+
+    return parse
+
+
 def _sender(_context: click.Context, _option: click.Parameter, value: Any) -> Any:
     for each in value if isinstance(value, tuple) else (value,):
-        try:
-            if each is not None:
-                classify_sender(each)
-        except InvalidSender as error:
-            raise click.BadParameter(str(error)) from None
+        if each is not None:
+            _check(check_sender, each)
     return value
 
 
 def _countries(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     codes = tuple(code.upper() for code in value)
-    if bad := [code for code in codes if not is_country(code)]:
-        raise click.BadParameter(f"no country: {', '.join(bad)}")
+    for code in codes:
+        _check(check_country, code)
     return codes
 
 
@@ -77,12 +110,9 @@ def _limits(_context: click.Context, _option: click.Parameter, value: tuple[str,
     found: dict[str, str] = {}
     for each in value:
         policy, _, limits = each.partition("=")
-        if policy not in POLICIES:
-            raise click.BadParameter(f"POLICY=LIMITS, with one of {', '.join(POLICIES)}")
-        try:
-            parse_many(limits)
-        except ValueError:
-            raise click.BadParameter(f"{limits!r} is no limit such as 600 per minute; 10000 per day") from None
+        if policy not in POLICIES or not limits:
+            raise click.BadParameter(f"{each!r} is not POLICY=LIMITS, with one of {', '.join(POLICIES)}")
+        _check(check_limits, limits)
         found[policy] = limits
     return found
 
@@ -93,7 +123,7 @@ def clients() -> None:
 
 
 @clients.command("create")
-@click.argument("name")
+@click.argument("name", callback=_name)
 @click.option("--default-sender", callback=_sender, help="The sender of messages that name none.")
 @click.option("--allowed-sender", "allowed_senders", multiple=True, callback=_sender, help="Only these senders.")
 @click.option("--allowed-country", "allowed_countries", multiple=True, callback=_countries, help="Only these, as US.")
@@ -109,8 +139,6 @@ def create_client(
     as_json: bool,
 ) -> None:
     """Make a client called NAME."""
-    if not 1 <= len(name) <= 100 or not name.isprintable():  # noqa: PLR2004 - as the API's rule
-        raise click.BadParameter("1 to 100 printable characters", param_hint="NAME")
     with open_database() as store, store.transaction() as connection:
         made = service.create_client(
             connection,
@@ -130,9 +158,10 @@ def create_client(
 def list_clients(*, as_json: bool) -> None:
     """List the clients, newest first."""
     with open_database() as store, store.read() as connection:
-        found = [present_client(each) for each in service.list_clients(connection, limit=_PAGE, before=None)]
+        pages = _all(lambda before: service.list_clients(connection, limit=_PAGE, before=before), lambda each: each.id)
+        found = [present_client(each) for each in pages]
     if as_json:
-        print_json({"data": found})
+        print_json({"data": found, "next_cursor": None})
         return
     for each in found:
         click.echo(f"{each['id']}  {each['name']}")
@@ -141,13 +170,6 @@ def list_clients(*, as_json: bool) -> None:
 @click.group()
 def keys() -> None:
     """Keep the clients' API keys."""
-
-
-def _id(prefix: str, shown: str) -> UUID:
-    found = read_id(prefix, shown)
-    if found is None:
-        raise click.BadParameter(f"{shown!r} is not an id such as {prefix}_0190…")
-    return found
 
 
 def _print_key(shown: dict[str, Any], secret: str, *, as_json: bool) -> None:
@@ -159,8 +181,8 @@ def _print_key(shown: dict[str, Any], secret: str, *, as_json: bool) -> None:
 
 
 @keys.command("create")
-@click.option("--client", "client_id", required=True, help="The client's id, cli_….")
-@click.option("--name", required=True, help="What the key is for.")
+@click.option("--client", "client_id", required=True, callback=_id_of("cli"), help="The client's id, cli_….")
+@click.option("--name", required=True, callback=_name, help="What the key is for.")
 @click.option("--mode", type=click.Choice(MODES), default="live", show_default=True, help="test: nobody is texted.")
 @click.option(
     "--scope",
@@ -174,7 +196,7 @@ def _print_key(shown: dict[str, Any], secret: str, *, as_json: bool) -> None:
 @click.option("--expires-in-days", type=click.IntRange(1, 3650), help="Days until the key stops working.")
 @as_json
 def create_key(
-    *, client_id: str, name: str, mode: str, scopes: tuple[str, ...], expires_in_days: int | None, as_json: bool
+    *, client_id: UUID, name: str, mode: str, scopes: tuple[str, ...], expires_in_days: int | None, as_json: bool
 ) -> None:
     """Make an API key and show it, this once."""
     now = datetime.now(UTC)
@@ -182,7 +204,7 @@ def create_key(
         key, secret = service.issue_key(
             connection,
             now,
-            client_id=_id("cli", client_id),
+            client_id=client_id,
             name=name,
             live=mode == "live",
             scopes=scopes,
@@ -192,44 +214,65 @@ def create_key(
 
 
 @keys.command("list")
-@click.option("--client", "client_id", help="Only this client's keys.")
+@click.option("--client", "client_id", callback=_id_of("cli"), help="Only this client's keys.")
 @as_json
-def list_keys(*, client_id: str | None, as_json: bool) -> None:
+def list_keys(*, client_id: UUID | None, as_json: bool) -> None:
     """List keys, newest first, without their secrets."""
-    only = None if client_id is None else _id("cli", client_id)
     with open_database() as store, store.read() as connection:
-        found = [present_key(each) for each in service.list_keys(connection, client_id=only, limit=_PAGE, before=None)]
+        if client_id is not None:
+            service.get_client(connection, client_id)
+        found = _all(
+            lambda before: service.list_keys(connection, client_id=client_id, limit=_PAGE, before=before),
+            lambda each: each.id,
+        )
     if as_json:
-        print_json({"data": found})
+        print_json({"data": [present_key(each) for each in found], "next_cursor": None})
         return
+    now = datetime.now(UTC)
     for each in found:
-        state = "revoked" if each["revoked_at"] else f"expires {each['expires_at']}" if each["expires_at"] else "works"
-        click.echo(f"{each['id']}  {each['client_id']}  {each['mode']}  {state}  {each['name']}")
+        shown = present_key(each)
+        click.echo(f"{shown['id']}  {shown['client_id']}  {shown['mode']}  {_state(each, now)}  {shown['name']}")
+
+
+def _state(key: ApiKey, now: datetime) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    if key.ends_at is None:
+        return "works"
+    return f"{'expires' if key.works_at(now) else 'expired'} {rfc3339(key.ends_at)}"
+
+
+def _all(page_before: Callable[[UUID | None], Sequence[_T]], id_of: Callable[[_T], UUID]) -> list[_T]:
+    """Return the items of all pages; a page holds one item more than was asked for where others follow."""
+    found: list[_T] = []
+    while page := page_before(id_of(found[-1]) if found else None):
+        found += page
+    return found
 
 
 @keys.command("revoke")
-@click.argument("key_id")
-def revoke_key(*, key_id: str) -> None:
+@click.argument("key_id", callback=_id_of("key"))
+def revoke_key(*, key_id: UUID) -> None:
     """Make the key KEY_ID, and its tokens, stop working at once."""
     with open_database() as store, store.transaction() as connection:
-        service.revoke_key(connection, datetime.now(UTC), _id("key", key_id), client_id=None)
-    click.echo(f"Revoked {key_id}.")
+        service.revoke_key(connection, datetime.now(UTC), key_id, client_id=None)
+    click.echo(f"Revoked {show_id('key', key_id)}.")
 
 
 @keys.command("rotate")
-@click.argument("key_id")
+@click.argument("key_id", callback=_id_of("key"))
 @click.option(
     "--overlap-seconds",
-    type=click.IntRange(0, 30 * 86400),
+    type=click.IntRange(0, MAX_OVERLAP_SECONDS),
     default=86400,
     show_default=True,
     help="How long the old key goes on working.",
 )
 @as_json
-def rotate_key(*, key_id: str, overlap_seconds: int, as_json: bool) -> None:
+def rotate_key(*, key_id: UUID, overlap_seconds: int, as_json: bool) -> None:
     """Replace the key KEY_ID by a new one like it, and show that one, this once."""
     with open_database() as store, store.transaction() as connection:
         key, secret = service.rotate_key(
-            connection, datetime.now(UTC), _id("key", key_id), client_id=None, overlap_seconds=overlap_seconds
+            connection, datetime.now(UTC), key_id, client_id=None, overlap_seconds=overlap_seconds
         )
     _print_key(present_key(key), secret, as_json=as_json)

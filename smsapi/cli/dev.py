@@ -3,13 +3,17 @@
 import json
 import secrets
 import signal
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+from alembic.util import CommandError
 from flask import Flask
+from sqlalchemy.exc import DatabaseError
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from smsapi import migrations
@@ -28,6 +32,7 @@ from smsapi.sms.prices import PriceList
 
 _SENDER = "+14155550100"
 _RECIPIENT = "+14155550123"
+_SECRET_LENGTH = 32
 # What the simulator charges a segment.
 _PRICES = PriceList.from_mapping({"currency": "USD", "default": "0.0055"})
 
@@ -53,22 +58,20 @@ class _Handler(WSGIRequestHandler):
 def dev(*, bind: str, state: Path, simulator_port: int, as_json: bool) -> None:
     """Run everything in one process: SQLite, the service, Plivo simulated. Prints a key and calls that work."""
     host, port = split_bind(bind)
-    state.mkdir(parents=True, exist_ok=True)
-    memory = _remembered(state / "dev.json")
-    database = Database(f"sqlite:///{(state / 'dev.db').resolve()}")
-    migrations.upgrade(database)
-    key = _demo_key(database, memory, state / "dev.json")
-    configure_logging("warning")
-    stop = threading.Event()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, lambda _number, _frame: stop.set())
-    with Simulator(auth_id=SIMULATOR_AUTH_ID, auth_token=SIMULATOR_AUTH_TOKEN, port=simulator_port) as plivo:
-        app = create_app(
-            _settings(plivo.url, memory["jwt_secret"], _public(host, port)), database=database, prices=_PRICES
-        )
-        server = _listen(host, port, app)
-        _run(server, app, stop, lambda: _greet(_public(host, server.port), plivo.url, key, as_json=as_json))
-    database.close()
+    with _listening(host, port) as door, _simulated(simulator_port) as plivo:
+        database, memory = _opened(state)
+        stop = threading.Event()
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, lambda _number, _frame: stop.set())
+        # The port that was given, or the one that was found for 0: Plivo's reports come there.
+        url = _url(host, door.getsockname()[1])
+        configure_logging("warning")
+        app = create_app(_settings(plivo.url, memory["jwt_secret"], url), database=database, prices=_PRICES)
+        server = make_server(host, port, app, threaded=True, request_handler=_Handler, fd=door.fileno())
+        # The server has a copy. Left open, this one would keep Plivo's reports waiting while all of it stops.
+        door.close()
+        _run(server, app, stop, lambda: _greet(url, plivo.url, memory["key"], as_json=as_json))
+        database.close()
 
 
 def _settings(plivo_url: str, jwt_secret: str, public_url: str) -> Settings:
@@ -84,16 +87,58 @@ def _settings(plivo_url: str, jwt_secret: str, public_url: str) -> Settings:
     )
 
 
-def _public(host: str, port: int) -> str:
+def _url(host: str, port: int) -> str:
     reached = "127.0.0.1" if host in {"0.0.0.0", "::"} else host
     return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
 
 
-def _listen(host: str, port: int, app: Flask) -> BaseWSGIServer:
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
     try:
-        return make_server(host, port, app, threaded=True, request_handler=_Handler)
-    except (OSError, SystemExit):
-        raise SmsapiError(f"{host}:{port} cannot be listened on; is it taken? Use --bind HOST:PORT.") from None
+        family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        door = socket.socket(family, kind, protocol)
+    except OSError:
+        raise _taken(host, port) from None
+    with door:
+        try:
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            door.bind(where)
+            door.listen(128)
+        except OSError:
+            raise _taken(host, port) from None
+        yield door
+
+
+def _taken(host: str, port: int) -> SmsapiError:
+    return SmsapiError(f"{host}:{port} cannot be listened on; is it taken? Use --bind HOST:PORT.")
+
+
+@contextmanager
+def _simulated(port: int) -> Iterator[Simulator]:
+    plivo = Simulator(auth_id=SIMULATOR_AUTH_ID, auth_token=SIMULATOR_AUTH_TOKEN, port=port)
+    try:
+        plivo.start()
+    except OSError:
+        raise SmsapiError(f"127.0.0.1:{port} cannot be listened on; is it taken? Use --simulator-port.") from None
+    try:
+        yield plivo
+    finally:
+        plivo.stop()
+
+
+def _opened(state: Path) -> tuple[Database, dict[str, str]]:
+    """Return the store with its schema, and the demo's secrets with a key that works there."""
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        memory = _remembered(state / "dev.json")
+        database = Database(f"sqlite:///{(state / 'dev.db').resolve()}")
+        migrations.upgrade(database)
+        memory["key"] = _demo_key(database, memory["key"])
+        _remember(state / "dev.json", memory)
+    except (OSError, DatabaseError, CommandError) as error:
+        reason = f"{type(error).__name__}. Use another --state, or delete it to begin anew."
+        raise SmsapiError(f"The state in {state} cannot be used: {reason}") from None
+    return database, memory
 
 
 def _run(server: BaseWSGIServer, app: Flask, stop: threading.Event, greet: Callable[[], None]) -> None:
@@ -117,22 +162,32 @@ def _remembered(path: Path) -> dict[str, str]:
     """Return the demo's secrets, kept so that a key that was pasted works after a restart too."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {"jwt_secret": str(found["jwt_secret"]), "key": str(found["key"])}
+        secret, key = str(found["jwt_secret"]), str(found["key"])
     except (OSError, ValueError, KeyError, TypeError):
-        return {"jwt_secret": secrets.token_urlsafe(32), "key": ""}
+        secret, key = "", ""
+    return {
+        "jwt_secret": secret if len(secret) >= _SECRET_LENGTH else secrets.token_urlsafe(_SECRET_LENGTH),
+        "key": key,
+    }
 
 
-def _demo_key(database: Database, memory: dict[str, str], path: Path) -> str:
-    presented = read_key(memory["key"])
+def _remember(path: Path, memory: dict[str, str]) -> None:
+    # Made anew, so that nobody else may read it, whatever the old one allowed; and whole, whenever this is stopped.
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    fresh.touch(mode=0o600)
+    fresh.write_text(json.dumps(memory), encoding="utf-8")
+    fresh.replace(path)
+
+
+def _demo_key(database: Database, remembered: str) -> str:
+    presented = read_key(remembered)
     now = datetime.now(UTC)
     with database.transaction() as connection:
         if presented is not None and service.find_by_key(connection, now, presented) is not None:
-            return memory["key"]
+            return remembered
         client = service.any_client_named(connection, "demo") or service.create_client(connection, now, name="demo")
         scopes = ("messages:send", "messages:read", "keys", "admin")
         _, key = service.issue_key(connection, now, client_id=client.id, name="demo", live=True, scopes=scopes)
-    path.touch(mode=0o600)
-    path.write_text(json.dumps({**memory, "key": key}), encoding="utf-8")
     return key
 
 

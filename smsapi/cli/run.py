@@ -1,13 +1,16 @@
 """Commands that run the service, or play Plivo, or print what the service says of itself."""
 
 import os
+import socket
 import sys
 import tempfile
+from pathlib import Path
 
 import click
 
 from smsapi.app import build_deps, create_app
 from smsapi.cli.admin import open_database
+from smsapi.errors import SmsapiError
 from smsapi.plivo.simulator import Simulator, serve_forever
 from smsapi.send.testmode import TestProvider
 from smsapi.settings import describe_settings, read_settings
@@ -33,15 +36,45 @@ def serve(*, bind: str | None) -> None:
         split_bind(bind)
         os.environ["SMSAPI_BIND"] = bind
     # Everything that would stop a worker stops us here, with one line each.
-    build_deps(read_settings())
+    settings = read_settings(to_serve=True)
+    _make_metrics_directory()
+    build_deps(settings)
     with open_database():
         pass
+    _check_free(settings.bind)
     # Read by the metrics library when it is loaded, so it must be set before gunicorn loads anything of ours.
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         own = tempfile.mkdtemp(prefix="smsapi-metrics-")
         os.environ |= {"PROMETHEUS_MULTIPROC_DIR": own, "SMSAPI_OWN_METRICS_DIR": own}
     gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:smsapi.serving", "smsapi.serving:application()"]
     os.execv(sys.executable, gunicorn)  # noqa: S606 - our own interpreter and arguments
+
+
+def _make_metrics_directory() -> None:
+    """Make the directory that was given where it is not there, as on a fresh tmpfs: no worker starts without it."""
+    if given := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        try:
+            Path(given).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SmsapiError(f"PROMETHEUS_MULTIPROC_DIR cannot be made: {error.strerror}") from None
+
+
+def _check_free(address: str) -> None:
+    """Raise :class:`SmsapiError` where the address cannot be listened on.
+
+    gunicorn would try for five seconds, and with ``SO_REUSEPORT`` it would share the port with another service of the
+    same user, in silence.
+    """
+    host, port = split_bind(address)
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+            # Two sockets may both be bound with SO_REUSEADDR; only one of them may listen.
+            probe.listen()
+    except OSError as error:
+        raise SmsapiError(f"{address} cannot be listened on: {error.strerror}. Use --bind HOST:PORT.") from None
 
 
 @click.command()

@@ -1,6 +1,6 @@
 """Claiming due messages: each is held by one worker at a time, and a dead worker's come back when its lease ends."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -12,11 +12,15 @@ from smsapi.messages.models import messages
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One message, held until its lease ends; ``epoch`` proves the hold, ``status`` is how the claim found it."""
+    """One message, held until its lease ends; ``epoch`` proves the hold.
+
+    ``status`` and ``attempts`` are how the claim found it.
+    """
 
     message_id: UUID
     epoch: int
     status: str
+    attempts: int
 
 
 def claim_due(connection: Connection, now: datetime, *, lease_seconds: float, limit: int) -> Sequence[Claim]:
@@ -24,21 +28,30 @@ def claim_due(connection: Connection, now: datetime, *, lease_seconds: float, li
 
     On PostgreSQL rows that another is claiming are passed over; on SQLite the write lock keeps claims apart.
     """
+    columns = messages.c
     due = (
-        select(messages.c.id)
-        .where(messages.c.due_at <= now)
-        .order_by(messages.c.due_at, messages.c.id)
+        select(columns.id, columns.epoch, columns.status, columns.attempts)
+        .where(columns.due_at <= now)
+        .order_by(columns.due_at, columns.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
-        .cte("due")
     )
-    claimed = (
-        update(messages)
-        .where(messages.c.id.in_(select(due.c.id)))
-        .values(due_at=now + timedelta(seconds=lease_seconds), epoch=messages.c.epoch + 1)
-        .returning(messages.c.id, messages.c.epoch, messages.c.status)
-    )
-    return [Claim(row.id, row.epoch, row.status) for row in connection.execute(claimed)]
+    # Not one UPDATE … RETURNING: neither store says in which order that gives the rows.
+    claims = [Claim(row.id, row.epoch + 1, row.status, row.attempts) for row in connection.execute(due)]
+    if claims:
+        connection.execute(
+            update(messages)
+            .where(columns.id.in_([claim.message_id for claim in claims]))
+            .values(due_at=now + timedelta(seconds=lease_seconds), epoch=columns.epoch + 1)
+        )
+    return claims
+
+
+def give_back(connection: Connection, now: datetime, claims: Iterable[Claim]) -> None:
+    """Make claimed messages due again that nobody has begun to send; those that were taken over stay as they are."""
+    for claim in claims:
+        held = (messages.c.id == claim.message_id, messages.c.epoch == claim.epoch, messages.c.status == claim.status)
+        connection.execute(update(messages).where(*held, messages.c.due_at.is_not(None)).values(due_at=now))
 
 
 def anything_due(connection: Connection, now: datetime) -> bool:

@@ -5,15 +5,17 @@ everything when the process ends, loses nothing.
 """
 
 import threading
+from collections import deque
 from datetime import datetime, timedelta
 
 import dramatiq
 from dramatiq.brokers.stub import StubBroker
 
 from smsapi.deps import Deps
-from smsapi.dispatch.claims import anything_due, claim_due
+from smsapi.dispatch.claims import Claim, anything_due, claim_due, give_back
 from smsapi.dispatch.run import run_claim
 from smsapi.errors import Unavailable
+from smsapi.ids import show_id
 from smsapi.log import get_logger
 from smsapi.web.idempotency import forget_expired
 
@@ -35,6 +37,8 @@ class Dispatcher:
         self._worker: dramatiq.Worker | None = None
         self._sweeper: threading.Thread | None = None
         self._next_housekeeping: datetime | None = None
+        # Claimed and not begun when the store went away or the process was told to stop.
+        self._unbegun: deque[Claim] = deque()
         # No middleware: a pump that fails is not retried, since its messages come back by their leases.
         self._broker = StubBroker(middleware=[])
         self._pump: dramatiq.Actor[[], None] = dramatiq.Actor(
@@ -51,13 +55,17 @@ class Dispatcher:
         self._world.health.register("queue", self.is_alive)
 
     def stop(self, timeout_seconds: float = 30.0) -> None:
-        """Take nothing new, let running calls end within the time, and stop the threads."""
+        """Take nothing new, let running calls end within the time, give back what was not begun, stop the threads."""
         self._stopping.set()
         if self._worker is not None:
             self._worker.stop(timeout=int(timeout_seconds * 1000))
         if self._sweeper is not None:
             self._sweeper.join(timeout_seconds)
         self._broker.close()
+        try:
+            self._give_back_unbegun()
+        except Unavailable:
+            log.warning("claims_not_given_back", reason="the database does not answer")
 
     def is_alive(self) -> bool:
         """Say whether the sweep still runs; without it nothing would be sent but what is hinted."""
@@ -75,7 +83,7 @@ class Dispatcher:
             self._drain()
         except Unavailable:
             log.warning("dispatch_waits", reason="the database does not answer")
-        except Exception:  # the thread must live on; the message comes back when its lease ends
+        except Exception:  # the thread must live on; what was claimed comes back when its lease ends
             log.exception("dispatch_failed")
 
     def _drain(self) -> None:
@@ -89,8 +97,32 @@ class Dispatcher:
                 return
             if len(claims) == _BATCH:
                 self.hint()
-            for claim in claims:
-                run_claim(world, claim)
+            self._run_each(deque(claims))
+
+    def _run_each(self, claims: deque[Claim]) -> None:
+        try:
+            while claims and not self._stopping.is_set():
+                claim = claims[0]
+                try:
+                    run_claim(self._world, claim)
+                except Unavailable:
+                    raise
+                except Exception:  # the others are sent all the same; this one comes back when its lease ends
+                    log.exception("dispatch_failed", message_id=show_id("msg", claim.message_id))
+                claims.popleft()
+        finally:
+            self._unbegun.extend(claims)
+
+    def _give_back_unbegun(self) -> None:
+        claims = [self._unbegun.popleft() for _ in range(len(self._unbegun))]
+        if not claims:
+            return
+        try:
+            with self._world.database.transaction() as connection:
+                give_back(connection, self._world.clock.now(), claims)
+        except Unavailable:
+            self._unbegun.extend(claims)
+            raise
 
     def _sweep_for_ever(self) -> None:
         while not self._stopping.wait(self._world.settings.dispatch_sweep_seconds):
@@ -102,7 +134,10 @@ class Dispatcher:
                 log.exception("sweep_failed")
 
     def _sweep(self) -> None:
+        # Otherwise a gauge would show how things stood when this process, of several, was last asked.
+        self._world.metrics.refresh()
         now = self._world.clock.now()
+        self._give_back_unbegun()
         with self._world.database.read() as connection:
             due = anything_due(connection, now)
         if due:

@@ -14,7 +14,7 @@ from smsapi.send.deliver import deliver, lose_lease
 def run_claim(world: Deps, claim: Claim) -> None:
     """Send what is queued; say of what was being sent by somebody who died that its outcome is unknown."""
     if claim.status == QUEUED:
-        deliver(world, claim.message_id, claim.epoch, wait_until=world.clock.now())
+        deliver(world, claim.message_id, claim.epoch, wait_until=world.clock.now(), attempts=claim.attempts)
         return
     with world.database.transaction() as connection:
         message = lock_message(connection, claim.message_id)
@@ -23,6 +23,6 @@ def run_claim(world: Deps, claim: Claim) -> None:
         if message.status == SENDING:
             lose_lease(world, connection, message)
         elif message.test:
-            play_receipts(connection, world.clock, message)
+            play_receipts(world, connection, message)
         else:
             connection.execute(update(messages).where(messages.c.id == message.id).values(due_at=None))

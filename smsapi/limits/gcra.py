@@ -44,19 +44,20 @@ class Charge:
     """What one request would spend on one key.
 
     ``policy`` is the limit's public name. ``cost`` is in units of the quota; 0 spends nothing and asks only. With
-    ``once``, a request that comes with a token is charged at most once for this key and token within the window, so
-    that repeats of one request do not use up the quota. Raises ``ValueError`` for a negative cost and an empty key.
+    ``once_seconds``, a request that comes with a token is charged at most once for this key and token in so many
+    seconds, so that repeats of one request do not use up the quota. Raises ``ValueError`` for a negative cost or time
+    and an empty key.
     """
 
     key: str
     window: Window
     policy: str
     cost: int = 1
-    once: bool = False
+    once_seconds: int = 0
 
     def __post_init__(self) -> None:
-        if self.cost < 0 or not self.key:
-            raise ValueError(f"a charge needs a key and a cost of 0 or more: {self.policy} {self.cost}")
+        if self.cost < 0 or self.once_seconds < 0 or not self.key:
+            raise ValueError(f"a charge needs a key, a cost and a time of 0 or more: {self.policy} {self.cost}")
 
     @property
     def cost_us(self) -> int:
@@ -67,15 +68,17 @@ class Charge:
 class Standing(NamedTuple):
     """Where one policy stands after the decision.
 
-    ``reset_seconds`` is the time until at least one more unit is free, rounded up, and 0 where nothing is spent: what
-    the ``t`` of draft-ietf-httpapi-ratelimit-headers-10 says. ``denied`` marks a policy that refused.
+    ``effective_seconds`` is how long ``remaining`` has to last, rounded up: whoever spends no more than that in it is
+    never refused, and after it may spend as much again. Where nothing remains, it is the time until one unit is free;
+    where nothing is ever allowed, the window. This is the ``t`` of draft-ietf-httpapi-ratelimit-headers-11, which asks
+    that ``r`` over ``t`` be no more than the service can take. ``denied`` marks a policy that refused.
     """
 
     policy: str
     quota: int
     seconds: int
     remaining: int
-    reset_seconds: int
+    effective_seconds: int
     denied: bool = False
 
 
@@ -132,14 +135,15 @@ def decide(
     """Decide all charges together and return a finding for each, with the tallies that must be written.
 
     All or nothing: where one charge is refused, or with ``spend`` false, nothing is to be written. A key may occur
-    more than once, each charge then adds to the one before. Charges whose key is in ``paid`` pass for nothing.
+    more than once, each charge then adds to the one before. A charge that
+    counts once passes for nothing where its key is in ``paid``.
     """
     written: dict[str, Tally] = {}
     waits = []
     refused = False
     for charge in charges:
         key, window = charge.key, charge.window
-        if key in paid:
+        if charge.once_seconds and key in paid:
             waits.append(0)
             continue
         debt = debt_us(written.get(key) or tallies.get(key), window, now_us) + charge.cost_us
@@ -166,20 +170,19 @@ def _wait_us(charge: Charge, debt: int) -> int:
 
 
 def verdict_of(charges: Sequence[Charge], findings: Iterable[Finding]) -> Verdict:
-    """Put findings into words: what remains, when more comes, and when to try again."""
+    """Put findings into words: what remains, how long that has to last, and when to try again."""
     items = []
     longest = 0
     for charge, (debt, wait) in zip(charges, findings, strict=True):
         window = charge.window
         interval = window.interval_us
-        remaining, more_us = 0, window.seconds * SECOND_US
+        remaining, lasts = 0, window.seconds
         if interval:
             remaining = (window.burst_us - debt) // interval
-            more_us = debt - (window.quota - remaining - 1) * interval if debt else 0
+            # The rounded interval may make a full quota last a little longer than its window.
+            lasts = min(lasts, _seconds_up(remaining * interval if remaining else debt - window.burst_us + interval))
         longest = max(longest, wait)
-        items.append(
-            Standing(charge.policy, window.quota, window.seconds, remaining, _seconds_up(more_us), denied=wait > 0)
-        )
+        items.append(Standing(charge.policy, window.quota, window.seconds, remaining, lasts, wait > 0))
     return Verdict(longest == 0, tuple(items), _seconds_up(longest))
 
 

@@ -32,7 +32,7 @@ class MemoryStore:
 
     def spend(self, charges: Sequence[Charge], *, once: str | None = None) -> Verdict:
         """Decide and spend all charges, all or nothing; see ``LimitStore.spend``. Never raises ``LimitStoreDown``."""
-        marks = {} if once is None else {c.key: fingerprint(c.key, once) for c in charges if c.once}
+        marks = {} if once is None else {c.key: fingerprint(c.key, once) for c in charges if c.once_seconds}
         with self._lock:
             now = now_us(self._clock)
             self._sweep(now)
@@ -40,8 +40,8 @@ class MemoryStore:
             findings, written = decide(charges, self._tallies, now, paid=paid)
             if not any(finding.wait_us for finding in findings):
                 for charge in charges:
-                    if charge.key in marks and charge.key not in paid:
-                        written[marks[charge.key]] = Tally(now + charge.window.seconds * SECOND_US, 1)
+                    if charge.once_seconds and charge.key in marks and charge.key not in paid:
+                        written[marks[charge.key]] = Tally(now + charge.once_seconds * SECOND_US, 1)
                 self._write(written)
         return verdict_of(charges, findings)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from hashlib import sha1
-from typing import cast
+from typing import Any, cast
 
 import redis
 from redis.backoff import NoBackoff
@@ -56,12 +56,13 @@ for a = 3, #ARGV, 5 do
     old_clear_at[key], old_interval_of[key] = at, was
   end
   local paid = false
-  if ARGV[a + 4] == '1' then
+  local once = tonumber(ARGV[a + 4])
+  if once > 0 then
     k = k + 1
     paid = tonumber(redis.call('GET', KEYS[k]) or 0) > now
     if not paid then
       marks[#marks + 1] = KEYS[k]
-      mark_windows[#marks] = tonumber(ARGV[a + 3])
+      mark_windows[#marks] = once
     end
   end
   if not paid then
@@ -77,14 +78,14 @@ for a = 3, #ARGV, 5 do
 end
 
 if allowed and spending then
-  -- The second of grace keeps a key alive for hosts whose clocks are a little behind, where they tell the time.
+  -- The grace keeps a key alive where the time is told by clocks that are behind this server's.
   for key in pairs(dirty) do
     local at = clear_at[key]
-    local ttl = math.ceil((at - now) / 1000) + 1000
+    local ttl = math.ceil((at - now) / 1000) + GRACE_MS
     redis.call('SET', key, string.format('%.0f:%.0f', at, interval_of[key]), 'PX', string.format('%.0f', ttl))
   end
   for i, mark in ipairs(marks) do
-    local ttl = math.ceil(mark_windows[i] / 1000) + 1000
+    local ttl = math.ceil(mark_windows[i] / 1000) + GRACE_MS
     redis.call('SET', mark, string.format('%.0f', now + mark_windows[i]), 'PX', string.format('%.0f', ttl))
   end
 else
@@ -98,7 +99,6 @@ for i = 1, n do
 end
 return findings
 """
-_SCRIPT_SHA1 = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 
 class RedisStore:
@@ -106,14 +106,19 @@ class RedisStore:
 
     Redis Cluster is not supported: the keys of one request may lie on different nodes there. Connects on first use,
     and again in a forked child, so it may be made before a server forks. Time is the server's own, so that hosts with
-    different clocks agree; a ``clock`` replaces it in tests. Each call takes at most about ``timeout_seconds`` to
-    connect and as much for the answer, and is never repeated. Raises ``ValueError`` at construction for a bad URL.
+    different clocks agree; a ``clock`` replaces it in tests, which then say by ``grace_seconds`` how far the server's
+    own may run ahead before a key is gone. Each call takes at most about ``timeout_seconds`` to connect and as much for
+    the answer, and is never repeated. Raises ``ValueError`` at construction for a bad URL.
     """
 
-    def __init__(self, url: str, *, clock: Clock | None = None, timeout_seconds: float = 0.1) -> None:
+    def __init__(
+        self, url: str, *, clock: Clock | None = None, timeout_seconds: float = 0.1, grace_seconds: int = 1
+    ) -> None:
         self._clock = clock
+        self._script = _SCRIPT.replace("GRACE_MS", str(grace_seconds * 1000))
+        self._sha1 = sha1(self._script.encode(), usedforsecurity=False).hexdigest()
         # Spelled out because redis-py waits 5 s and tries up to ten times by default, and a rate limit must not.
-        self._redis = redis.Redis.from_url(
+        self._pool = redis.ConnectionPool.from_url(
             url,
             socket_timeout=timeout_seconds,
             socket_connect_timeout=timeout_seconds,
@@ -133,7 +138,7 @@ class RedisStore:
 
     def close(self) -> None:
         """Close this process's connections; the next call opens new ones."""
-        self._redis.close()
+        self._pool.disconnect()
 
     def _run(self, charges: Sequence[Charge], *, once: str | None, spend: bool) -> Verdict:
         if not charges:
@@ -143,20 +148,31 @@ class RedisStore:
         for charge in charges:
             window = charge.window
             keys.append(PREFIX + fingerprint(charge.key))
-            marked = charge.once and once is not None
-            if charge.once and once is not None:
+            once_us = 0
+            if charge.once_seconds and once is not None:
                 keys.append(PREFIX + fingerprint(charge.key, once))
-            arguments += (window.interval_us, window.burst_us, charge.cost_us, window.seconds * SECOND_US, int(marked))
+                once_us = charge.once_seconds * SECOND_US
+            arguments += (window.interval_us, window.burst_us, charge.cost_us, window.seconds * SECOND_US, once_us)
         flat = self._evaluate(keys, arguments)
         return verdict_of(charges, map(Finding, flat[::2], flat[1::2]))
 
     def _evaluate(self, keys: list[str], arguments: list[str | int]) -> list[int]:
         try:
             try:
-                found = self._redis.evalsha(_SCRIPT_SHA1, len(keys), *keys, *arguments)
+                found = self._ask("EVALSHA", self._sha1, len(keys), *keys, *arguments)
             except NoScriptError:
                 # A restarted or flushed server has forgotten the script; EVAL teaches it again.
-                found = self._redis.eval(_SCRIPT, len(keys), *keys, *arguments)
+                found = self._ask("EVAL", self._script, len(keys), *keys, *arguments)
         except (RedisError, OSError) as error:
             raise LimitStoreDown(f"Redis cannot decide a limit: {type(error).__name__}") from error
         return cast(list[int], found)
+
+    def _ask(self, *command: str | int) -> Any:
+        # Not by redis.Redis, whose retries, hooks and metrics around each command cost as much as the command itself.
+        # What a pool gives is connected and has nothing left to read; a connection that fails closes itself.
+        connection: Any = self._pool.get_connection()
+        try:
+            connection.send_command(*command, check_health=False)
+            return connection.read_response()
+        finally:
+            self._pool.release(connection)

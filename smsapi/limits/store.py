@@ -25,9 +25,9 @@ class LimitStore(Protocol):
     def spend(self, charges: Sequence[Charge], *, once: str | None = None) -> Verdict:
         """Decide all charges in one atomic step and spend them, all or nothing.
 
-        ``once`` is the request's token for charges that are marked ``once``: such a charge is passed over where the
-        token was already charged for the same key within the window. A refused request leaves no token behind. No
-        charges: allowed. Raises ``LimitStoreDown``.
+        ``once`` is the request's token for charges with ``once_seconds``: such a charge is passed over where the token
+        was already charged for the same key within that time. A refused request leaves no token behind. No charges:
+        allowed. Raises ``LimitStoreDown``.
         """
         ...
 
@@ -50,9 +50,5 @@ def fingerprint(*parts: str) -> str:
     Keys and tokens hold addresses, phone numbers and what callers made up: as fingerprints they are short, and cannot
     be read off a dump of the store.
     """
-    digest = blake2b(digest_size=16)
-    for part in parts:
-        encoded = part.encode("utf-8", "surrogatepass")
-        digest.update(b"%d:" % len(encoded))
-        digest.update(encoded)
-    return digest.hexdigest()
+    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    return blake2b(b"".join([b"%d:%b" % (len(part), part) for part in encoded]), digest_size=16).hexdigest()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from marshmallow import fields, post_load, validate
+from marshmallow import ValidationError, fields, post_load, validate
 
 from smsapi.messages.statuses import STATUSES
 from smsapi.messages.store import Filter
@@ -87,6 +87,12 @@ class EventListSchema(StrictSchema):
     data = fields.List(fields.Nested(EventSchema), required=True)
 
 
+def _e164(value: str) -> None:
+    # The whole of it: what follows a number may be a NUL, which PostgreSQL does not take.
+    if E164.fullmatch(value) is None:
+        raise ValidationError("Must be an E.164 number, its + as %2B.")
+
+
 @dataclass(frozen=True, slots=True)
 class MessageQuery:
     """Which messages, and which part of them."""
@@ -99,7 +105,7 @@ class MessageQuerySchema(PageQuery):
     """The query of the list of messages."""
 
     status = fields.String(validate=validate.OneOf(STATUSES))
-    to = fields.String(validate=validate.Regexp(E164, error="Must be an E.164 number, its + as %2B."))
+    to = fields.String(validate=_e164, metadata={"pattern": f"^{E164.pattern}$"})
     from_ = Line(data_key="from", maximum=16)
     reference = Line()
     created_after = Moment()

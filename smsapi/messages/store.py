@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from smsapi.errors import NotFound
 from smsapi.ids import new_id
@@ -35,26 +35,29 @@ class Filter:
     created_before: datetime | None = None
 
 
+# Built once: building a statement costs more than running it.
+_INSERT_MESSAGE = insert(messages)
+_INSERT_EVENT = insert(message_events)
+_ONE_MESSAGE = select(messages).where(messages.c.id == bindparam("message_id"))
+_ONE_OF_CLIENT = _ONE_MESSAGE.where(messages.c.client_id == bindparam("of_client"))
+_LOCKED_MESSAGE = _ONE_MESSAGE.with_for_update()
+
+
 def add_message(connection: Connection, message: Message) -> None:
     """Store a new message."""
-    connection.execute(insert(messages).values(**to_row(message)))
+    connection.execute(_INSERT_MESSAGE, to_row(message))
 
 
 def add_event(connection: Connection, message: Message, kind: str, at: datetime, data: Mapping[str, Any]) -> None:
     """Append an event to a message's history."""
-    connection.execute(
-        insert(message_events).values(
-            id=new_id(), message_id=message.id, client_id=message.client_id, type=kind, at=at, data=dict(data)
-        )
-    )
+    row = {"id": new_id(), "message_id": message.id, "client_id": message.client_id, "type": kind, "at": at}
+    connection.execute(_INSERT_EVENT, {**row, "data": dict(data)})
 
 
 def get_message(connection: Connection, message_id: UUID, *, client_id: UUID | None = None) -> Message:
     """Return the message, of this client only where one is given, or raise :class:`NotFound`."""
-    query = select(messages).where(messages.c.id == message_id)
-    if client_id is not None:
-        query = query.where(messages.c.client_id == client_id)
-    row = connection.execute(query).one_or_none()
+    query, given = (_ONE_MESSAGE, {}) if client_id is None else (_ONE_OF_CLIENT, {"of_client": client_id})
+    row = connection.execute(query, {"message_id": message_id, **given}).one_or_none()
     if row is None:
         raise NotFound("There is no such message.")
     return to_message(row)
@@ -62,7 +65,7 @@ def get_message(connection: Connection, message_id: UUID, *, client_id: UUID | N
 
 def lock_message(connection: Connection, message_id: UUID) -> Message | None:
     """Return the message, held until this transaction ends, or None where there is none."""
-    row = connection.execute(select(messages).where(messages.c.id == message_id).with_for_update()).one_or_none()
+    row = connection.execute(_LOCKED_MESSAGE, {"message_id": message_id}).one_or_none()
     return None if row is None else to_message(row)
 
 

@@ -13,12 +13,14 @@ from smsapi.messages.present import present_event, present_message
 from smsapi.web.answers import answer
 from smsapi.web.body import load_query
 from smsapi.web.context import deps, to_response
+from smsapi.web.fields import StrictSchema
 from smsapi.web.operations import operation
 from smsapi.web.pagination import page_of
 
 blueprint = Blueprint("messages", __name__)
 
 _query = schemas.MessageQuerySchema()
+_no_query = StrictSchema()
 
 
 @blueprint.get("/v1/messages")
@@ -42,11 +44,13 @@ def list_messages() -> Response:
 @operation(
     summary="Get a message",
     scope="messages:read",
+    query=StrictSchema,
     answers={200: schemas.MessageSchema},
     problems=("not_found",),
 )
 def get_message(message_id: str) -> Response:
     """Return the message as it stands now."""
+    load_query(_no_query, dict)
     with deps().database.read() as connection:
         found = store.get_message(connection, _id(message_id), client_id=caller().client.id)
     return to_response(answer(present_message(found)))
@@ -56,11 +60,13 @@ def get_message(message_id: str) -> Response:
 @operation(
     summary="List what became of a message",
     scope="messages:read",
+    query=StrictSchema,
     answers={200: schemas.EventListSchema},
     problems=("not_found",),
 )
 def list_events(message_id: str) -> Response:
     """Return the message's events, oldest first."""
+    load_query(_no_query, dict)
     with deps().database.read() as connection:
         found = store.get_message(connection, _id(message_id), client_id=caller().client.id)
         events = store.list_events(connection, found.id)

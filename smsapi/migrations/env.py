@@ -16,6 +16,8 @@ def _run() -> None:
     engine: Engine = context.config.attributes["engine"]
     with engine.connect() as connection, connection.begin():
         if connection.dialect.name == "postgresql":
+            # A step may take long, and so may waiting for another migrator.
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
         context.run_migrations()

@@ -70,23 +70,32 @@ def read_receipt(fields: Mapping[str, str]) -> Receipt | None:
     )
 
 
-def apply_receipt(connection: Connection, clock: Clock, message_id: UUID, receipt: Receipt) -> str:
-    """Move the message forward as the report says; return ``applied``, ``repeated`` or ``unknown_message``."""
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a report did: ``applied``, ``repeated`` or ``unknown_message``, and how the message stands after it."""
+
+    result: str
+    status: str | None = None
+    message: Message | None = None
+
+
+def apply_receipt(connection: Connection, clock: Clock, message_id: UUID, receipt: Receipt) -> Applied:
+    """Move the message forward as the report says, and say what that came to."""
     message = lock_message(connection, message_id)
     if message is None:
-        return "unknown_message"
+        return Applied("unknown_message")
     now = clock.now()
     status = advance(message.status, receipt.fact)
     changes = _settled_price(message, receipt)
     if status != message.status:
         changes |= _moved(message, status, receipt, now)
     if not changes:
-        return "repeated"
+        return Applied("repeated", status, message)
     connection.execute(update(messages).where(messages.c.id == message.id).values(updated_at=now, **changes))
     if status == message.status:
-        return "repeated"
+        return Applied("repeated", status, message)
     add_event(connection, message, f"message.{status}", now, _evidence(status, receipt))
-    return "applied"
+    return Applied("applied", status, message)
 
 
 def _moved(message: Message, status: str, receipt: Receipt, now: datetime) -> dict[str, Any]:
@@ -94,6 +103,8 @@ def _moved(message: Message, status: str, receipt: Receipt, now: datetime) -> di
     failed = status in {FAILED, EXPIRED}
     return {
         "status": status,
+        # It may come before our own note of who took the message, or in its place.
+        "provider_name": message.provider_name or ("test" if message.test else "plivo"),
         "provider_uuid": message.provider_uuid or receipt.provider_uuid,
         "provider_error_code": receipt.error_code,
         "error_code": None if reason is None else status,

@@ -1,9 +1,8 @@
 """Taking a message: replay, refusal or a row, an event and the idempotency key in one transaction."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-
-from sqlalchemy import Connection
+from typing import Any, Literal
 
 from smsapi.auth.models import Caller
 from smsapi.deps import Deps
@@ -11,12 +10,13 @@ from smsapi.errors import ProviderAccount, RejectedByProvider, SmsapiError
 from smsapi.ids import new_id, show_id
 from smsapi.messages.models import Message
 from smsapi.messages.present import MICROS, present_message
-from smsapi.messages.statuses import QUEUED
+from smsapi.messages.statuses import QUEUED, SENDING
 from smsapi.messages.store import add_event, add_message, get_message
+from smsapi.send.intake import store_in_one_statement
 from smsapi.send.order import Order
 from smsapi.send.plan import Plan, plan
 from smsapi.web.answers import Answer, answer
-from smsapi.web.idempotency import Abandoned, Claim, begin, finish
+from smsapi.web.idempotency import Abandoned, Claim, begin, entry_of, finish
 from smsapi.web.prefer import Preference
 from smsapi.web.problems import render
 
@@ -48,6 +48,14 @@ class Declined:
     answer: Answer
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What of a request goes into its answer."""
+
+    preference: Preference
+    request_id: str
+
+
 def accept(
     world: Deps, caller: Caller, order: Order, *, claim: Claim | None, preference: Preference, request_id: str
 ) -> Taken | Replayed | Declined:
@@ -63,50 +71,73 @@ def accept(
     """
     decided = plan(order, caller.client, world.settings, world.prices)
     held = preference.wait_seconds is not None
-    message = None if decided.refusals else _message(world, caller, order, decided, held=held)
-    with world.database.transaction() as connection:
-        if claim is not None:
-            found = _begin(world, connection, claim, message, preference)
-            if found is not None:
-                return found
-        if message is None:
-            declined = render(decided.refusals[0], request_id)
-            if claim is not None:
-                finish(connection, claim, declined)
-            return Declined(declined)
-        add_message(connection, message)
-        add_event(connection, message, "message.queued", message.created_at, {})
-        if claim is not None and preference.wait_seconds is None:
-            finish(connection, claim, answer_for(message, preference, request_id))
+    asked = _Asked(preference, request_id)
+    if decided.refusals:
+        return _decline(world, render(decided.refusals[0], request_id), claim, asked)
+    message = _message(world, caller, order, decided, held=held)
+    given = None if held else answer_for(message, preference, request_id)
+    entry = None if claim is None else _entry(world, claim, message, preference, given)
+    found = _store(world, message, entry)
+    if isinstance(found, Answer):
+        return Replayed(found)
+    if isinstance(found, Abandoned) and claim is not None:
+        return _answer_late(world, found, claim, asked)
     world.metrics.count_message(QUEUED, test=message.test)
     return Taken(message, held=held)
 
 
-def _begin(
-    world: Deps, connection: Connection, claim: Claim, message: Message | None, preference: Preference
-) -> Replayed | None:
-    found = begin(
-        connection,
-        world.database,
+def _entry(world: Deps, claim: Claim, message: Message, preference: Preference, given: Answer | None) -> dict[str, Any]:
+    return entry_of(
         claim,
         now=world.clock.now(),
         lock_seconds=(preference.wait_seconds or 0) + _GRACE_SECONDS,
         ttl_seconds=world.settings.idempotency_ttl_seconds,
-        subject_id=None if message is None else message.id,
+        subject_id=message.id,
+        given=given,
     )
-    if isinstance(found, Answer):
-        return Replayed(found)
+
+
+def _store(world: Deps, message: Message, entry: dict[str, Any] | None) -> Answer | Abandoned | Literal["fresh"]:
+    if world.database.is_postgresql:
+        with world.database.statement() as connection:
+            if store_in_one_statement(connection, message, entry):
+                return "fresh"
+    with world.database.transaction() as connection:
+        if entry is not None:
+            found = begin(connection, world.database, entry, now=world.clock.now())
+            if found != "fresh":
+                return found
+        add_message(connection, message)
+        add_event(connection, message, "message.queued", message.created_at, {})
+    return "fresh"
+
+
+def _decline(world: Deps, declined: Answer, claim: Claim | None, asked: _Asked) -> Replayed | Declined:
+    if claim is None:
+        return Declined(declined)
+    now, ttl = world.clock.now(), world.settings.idempotency_ttl_seconds
+    entry = entry_of(claim, now=now, lock_seconds=_GRACE_SECONDS, ttl_seconds=ttl, given=declined)
+    with world.database.transaction() as connection:
+        found = begin(connection, world.database, entry, now=now)
     if isinstance(found, Abandoned):
-        # The first request died before it could answer. What it would say is what its message is.
+        return _answer_late(world, found, claim, asked)
+    return Declined(declined) if found == "fresh" else Replayed(found)
+
+
+def _answer_late(world: Deps, found: Abandoned, claim: Claim, asked: _Asked) -> Replayed:
+    """Answer for the first request, which died before it could: what it would say is what its message is."""
+    with world.database.transaction() as connection:
         made = get_message(connection, found.subject_id, client_id=claim.client_id)
-        late = answer_for(made, preference, show_id("msg", made.id))
+        late = answer_for(made, asked.preference, asked.request_id)
         finish(connection, claim, late)
-        return Replayed(late)
-    return None
+    return Replayed(late)
 
 
 def answer_for(message: Message, preference: Preference, request_id: str) -> Answer:
-    """Return the answer that a send gets for how its message stands: 201, 202, or the refusal by Plivo."""
+    """Return the answer that a send gets for how its message stands: 201, 202, or the refusal by Plivo.
+
+    A message whose call to Plivo is still out is shown as ``queued``, as is every one that goes on without its caller.
+    """
     shown = show_id("msg", message.id)
     refusal = _REFUSALS.get(message.error_code or "")
     if refusal is not None and message.status == "failed":
@@ -115,11 +146,14 @@ def answer_for(message: Message, preference: Preference, request_id: str) -> Ans
     if preference.applied is not None:
         headers["Preference-Applied"] = preference.applied
     settled = message.sent_at is not None
-    return answer(present_message(message), 201 if settled else 202, headers)
+    shown_as = replace(message, status=QUEUED) if message.status == SENDING else message
+    return answer(present_message(shown_as), 201 if settled else 202, headers)
 
 
 def _message(world: Deps, caller: Caller, order: Order, decided: Plan, *, held: bool) -> Message:
     now = world.clock.now()
+    # To the millisecond, as it is shown: what is filtered by a shown time is then exact.
+    now = now.replace(microsecond=now.microsecond // 1000 * 1000)
     lease = timedelta(seconds=world.settings.lease_seconds)
     price = decided.price
     if decided.sender is None:

@@ -5,13 +5,15 @@ in between leaves a row that says how far it came.
 """
 
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, insert, update
 
 from smsapi.deps import Deps
+from smsapi.errors import StoreUnavailable
 from smsapi.ids import show_id
 from smsapi.log import get_logger
 from smsapi.messages.models import Message, message_attempts, messages
@@ -23,8 +25,11 @@ from smsapi.plivo.retry import send_until_settled
 
 log = get_logger()
 
+_T = TypeVar("_T")
+
 # Plivo takes an expiry of 5 to 10,799 seconds (plivo-facts 2.1: message_expiry).
 _SHORTEST_EXPIRY_SECONDS = 5
+_STORE_RETRY_SECONDS = 0.25
 
 NO_ANSWER = ("outcome_unknown", "Plivo may have taken the message: no trustworthy answer came back.")
 GAVE_UP = ("provider_unavailable", "Plivo could not be reached in time; nothing was sent.")
@@ -41,23 +46,29 @@ class _NothingToSendError(Exception):
         self.message = message
 
 
-def deliver(world: Deps, message_id: UUID, epoch: int, *, wait_until: datetime) -> Message:
+def deliver(world: Deps, message_id: UUID, epoch: int, *, wait_until: datetime, attempts: int = 0) -> Message:
     """Send a claimed message, trying again until ``wait_until`` where nothing was sent; return how it then stands.
 
     The claim is ``epoch``: where another took the message over, nothing is sent. A message that could not be sent by
-    then goes back to the queue with its next due time, or is given up.
+    then goes back to the queue with its next due time, later the more ``attempts`` were made before, or is given up.
+
+    Raises:
+        StoreUnavailable: the store does not answer; what is written by then says how far it came.
+
     """
 
-    def attempt_once(_number: int) -> Outcome:
-        message = _begin_attempt(world, message_id, epoch)
+    def attempt_once(number: int) -> Outcome:
+        message = _insist(world, lambda: _begin_attempt(world, message_id, epoch, number))
         outcome = _call(world, message)
-        _settle_attempt(world, message, outcome)
+        # Without it all that is left of the call is that its outcome is unknown. Writing it twice changes nothing.
+        _insist(world, lambda: _settle_attempt(world, message, outcome))
         return outcome
 
     try:
         settled = send_until_settled(
             attempt_once,
-            first_attempt=1,
+            # Counted on, not anew: each stay in the queue has to be longer than the one before.
+            first_attempt=attempts + 1,
             give_up_at=wait_until,
             clock=world.clock,
             policy=world.retry_policy,
@@ -71,16 +82,30 @@ def deliver(world: Deps, message_id: UUID, epoch: int, *, wait_until: datetime) 
         return get_message(connection, message_id)
 
 
-def _begin_attempt(world: Deps, message_id: UUID, epoch: int) -> Message:
+def _insist(world: Deps, write: Callable[[], _T]) -> _T:
+    """Do the write, asking again while the store does not answer, for as long as a lease lasts."""
+    until = world.clock.now() + timedelta(seconds=world.settings.lease_seconds)
+    while True:
+        try:
+            return write()
+        except StoreUnavailable:
+            if world.clock.now() >= until:
+                raise
+            world.clock.sleep(_STORE_RETRY_SECONDS)
+
+
+def _begin_attempt(world: Deps, message_id: UUID, epoch: int, number: int) -> Message:
     now = world.clock.now()
     with world.database.transaction() as connection:
         message = lock_message(connection, message_id)
+        if message is not None and (message.epoch, message.status, message.attempts) == (epoch, SENDING, number):
+            # Written the last time it was tried, and only the acknowledgement was lost: nobody has been asked yet.
+            return message
         if message is None or message.epoch != epoch or message.status != QUEUED:
             raise _NothingToSendError(get_message(connection, message_id))
         if message.expires_at is not None and message.expires_at <= now:
             _conclude(world, connection, message, EXPIRED, TOO_LATE)
         else:
-            number = message.attempts + 1
             lease = now + timedelta(seconds=world.settings.lease_seconds)
             _change(world, connection, message, status=SENDING, attempts=number, due_at=lease)
             connection.execute(
@@ -100,6 +125,7 @@ def _call(world: Deps, message: Message) -> Outcome:
     world.metrics.observe_attempt(provider.name, type(outcome).__name__.lower(), seconds)
     log.info(
         "attempt",
+        client_id=show_id("cli", message.client_id),
         message_id=show_id("msg", message.id),
         number=message.attempts,
         outcome=type(outcome).__name__.lower(),
@@ -224,7 +250,9 @@ def _give_back(world: Deps, message_id: UUID, epoch: int, wait_seconds: float) -
 
 def lose_lease(world: Deps, connection: Connection, message: Message) -> None:
     """Say of a message whose sender died within an attempt what is known: nothing."""
-    _conclude(world, connection, message, UNKNOWN, NO_ANSWER, evidence={"reason": "the sender died within the attempt"})
+    log.warning("sender_died", client_id=show_id("cli", message.client_id), message_id=show_id("msg", message.id))
+    name, reason = provider_of(world, message).name, "the sender died within the attempt"
+    _conclude(world, connection, message, UNKNOWN, NO_ANSWER, evidence={"reason": reason}, provider_name=name)
 
 
 def _conclude(

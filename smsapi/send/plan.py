@@ -17,7 +17,7 @@ from smsapi.settings import Settings
 from smsapi.sms.encoding import Measured, measure, smart_encode
 from smsapi.sms.phone import InvalidNumber, Number, parse_number
 from smsapi.sms.prices import Price, PriceList
-from smsapi.sms.sender import Sender, check_sender_for_country, classify_sender
+from smsapi.sms.sender import InvalidSender, Sender, check_sender_for_country, classify_sender
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,8 @@ def plan(order: Order, client: Client, settings: Settings, prices: PriceList | N
         number = parse_number(order.to, strict=settings.strict_numbers)
     except InvalidNumber as error:
         raise InvalidInput.at("/to", str(error)) from None
-    text = smart_encode(order.text) if order.smart_encoding else order.text
+    # A text of nothing but invisible characters would be encoded to nothing, which cannot be sent.
+    text = (order.smart_encoding and smart_encode(order.text)) or order.text
     measured = measure(text)
     sender = _sender(order, client, settings)
     price = None if prices is None else prices.estimate(number.country, measured.segments)
@@ -60,20 +61,21 @@ def plan(order: Order, client: Client, settings: Settings, prices: PriceList | N
 
 def _sender(order: Order, client: Client, settings: Settings) -> Sender | None:
     value = next((v for v in (order.sender, client.default_sender, settings.plivo_sender_id) if v is not None), None)
-    return None if value is None else classify_sender(value)
+    try:
+        return None if value is None else classify_sender(value)
+    except InvalidSender:
+        # A default whose form was right when it was set, and which is no possible number all the same.
+        return None
 
 
 def _refuse_sender(order: Order, sender: Sender | None, client: Client, number: Number) -> Refused | None:
     if sender is None:
-        return SenderNotAllowed("No sender: name one in from, or give the client a default sender.")
+        return SenderNotAllowed("No usable sender: name one in from, or give the client a default sender.")
     if sender.value == order.to:
         return SenderNotAllowed("A message cannot go from a number to itself.")
-    # The defaults were set by whoever runs the service; the list is about what a caller may name.
-    if (
-        order.sender is not None
-        and client.allowed_senders is not None
-        and order.sender not in {*client.allowed_senders, client.default_sender}
-    ):
+    allowed = client.allowed_senders
+    # What the client itself was given counts as allowed; the default of the whole service does not.
+    if allowed is not None and sender.value not in {*allowed, client.default_sender}:
         return SenderNotAllowed("The client may not use this sender.")
     reason = check_sender_for_country(sender, number.country)
     return None if reason is None else SenderNotAllowed(reason)

@@ -23,10 +23,13 @@ class Settings:
         "PLIVO_AUTH_ID", parsers.plivo_auth_id, "Plivo's Auth ID. Needed to serve; `smsapi dev` brings its own."
     )
     plivo_auth_token: str | None = _setting(
-        "PLIVO_AUTH_TOKEN", parsers.secret_of(1), "Plivo's Auth Token, which also signs Plivo's requests.", secret=True
+        "PLIVO_AUTH_TOKEN",
+        parsers.visible_secret_of(1),
+        "Plivo's Auth Token, which also signs Plivo's requests.",
+        secret=True,
     )
     plivo_sender_id: str | None = _setting(
-        "PLIVO_SENDER_ID", parsers.text, "The sender of messages whose client has none and that name none."
+        "PLIVO_SENDER_ID", parsers.sender, "The sender of messages whose client has none and that name none."
     )
     database_url: str = _setting(
         "SMSAPI_DATABASE_URL",
@@ -43,7 +46,7 @@ class Settings:
     )
     redis_url: str | None = _setting(
         "SMSAPI_REDIS_URL",
-        parsers.url("redis", "rediss", "unix"),
+        parsers.redis_url,
         "Redis for limits that all processes share. None: each process counts for itself.",
         secret=True,
     )
@@ -52,7 +55,7 @@ class Settings:
     )
     public_url: str | None = _setting(
         "SMSAPI_PUBLIC_URL",
-        parsers.origin,
+        parsers.base_url,
         "Where Plivo reaches this service. None: no delivery reports are asked for.",
     )
     plivo_signature_tokens: tuple[str, ...] = _setting(
@@ -124,8 +127,8 @@ class Settings:
     )
     dispatch_threads: int = _setting(
         "SMSAPI_DISPATCH_THREADS",
-        parsers.whole_number(1, 256),
-        "Threads of each process that send what was queued.",
+        parsers.whole_number(0, 256),
+        "Threads of each process that send what was queued. 0: it sends only what a caller waits for.",
         default=4,
     )
     dispatch_sweep_seconds: float = _setting(
@@ -181,7 +184,9 @@ class Settings:
         default=(),
     )
     prices_file: Path | None = _setting(
-        "SMSAPI_PRICES_FILE", Path, "JSON file of prices per segment and country, for estimates and max_price."
+        "SMSAPI_PRICES_FILE",
+        parsers.existing_file,
+        "JSON file of prices per segment and country, for estimates and max_price.",
     )
     limit_send: str = _setting(
         "SMSAPI_LIMIT_SEND",
@@ -227,14 +232,17 @@ class Settings:
         default=45,
     )
     metrics_token: str | None = _setting(
-        "SMSAPI_METRICS_TOKEN", parsers.secret_of(16), "Bearer token that /metrics asks for. None: open.", secret=True
+        "SMSAPI_METRICS_TOKEN",
+        parsers.visible_secret_of(16),
+        "Bearer token that /metrics asks for. None: open.",
+        secret=True,
     )
     docs: bool = _setting("SMSAPI_DOCS", parsers.boolean, "Serve the documentation page at /docs.", default=True)
     log_level: str = _setting(
         "SMSAPI_LOG_LEVEL", parsers.one_of("debug", "info", "warning", "error"), "What is logged.", default="info"
     )
     sentry_dsn: str | None = _setting(
-        "SENTRY_DSN", parsers.url("http", "https"), "Sentry, for errors, without texts or numbers.", secret=True
+        "SENTRY_DSN", parsers.sentry_dsn, "Sentry, for errors, without texts or numbers.", secret=True
     )
     sentry_environment: str = _setting(
         "SENTRY_ENVIRONMENT", parsers.text, "The environment that Sentry shows.", default="production"

@@ -2,11 +2,17 @@
 
 import re
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
 from limits import parse_many
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
+
+_MAX_PORT = 65535
+# Beyond these a moment in microseconds would no longer be exact in Redis.
+_MAX_QUOTA = 1_000_000_000
+_MAX_WINDOW_SECONDS = 366 * 86400
 
 
 def text(value: str) -> str:
@@ -19,7 +25,18 @@ def secret_of(minimum: int) -> Callable[[str], str]:
 
     def parse(value: str) -> str:
         if len(value) < minimum:
-            raise ValueError(f"must have at least {minimum} characters")
+            raise ValueError(f"must be {minimum} characters or more")
+        return value
+
+    return parse
+
+
+def visible_secret_of(minimum: int) -> Callable[[str], str]:
+    """Return a parser of secrets that travel in a header: visible ASCII, with at least so many characters."""
+
+    def parse(value: str) -> str:
+        if not re.fullmatch(r"[!-~]+", value) or len(value) < minimum:
+            raise ValueError(f"must be {minimum} or more characters of visible ASCII, without spaces")
         return value
 
     return parse
@@ -34,7 +51,7 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
     """Return a parser of whole numbers within both bounds."""
 
     def parse(value: str) -> int:
-        if not re.fullmatch(r"[0-9]+", value, re.ASCII) or not low <= int(value) <= high:
+        if not re.fullmatch(r"[0-9]{1,18}", value, re.ASCII) or not low <= int(value) <= high:
             raise ValueError(f"must be a whole number from {low} to {high}")
         return int(value)
 
@@ -75,48 +92,117 @@ def one_of(*choices: str) -> Callable[[str], str]:
 def database_url(value: str) -> str:
     """Return the URL of a store that we support."""
     try:
-        name = make_url(value).get_backend_name()
-    except ArgumentError:
-        name = ""
-    if name not in {"sqlite", "postgresql"}:
-        raise ValueError("must be a sqlite:///… or postgresql://… URL")
+        url = make_url(value)
+        backend = url.get_backend_name()
+    except (ArgumentError, ValueError):
+        # SQLAlchemy's own words may repeat a part of the password.
+        raise ValueError(_DATABASE_RULE) from None
+    if backend == "sqlite" and url.drivername in {"sqlite", "sqlite+pysqlite"}:
+        # In memory, each connection would have a store of its own.
+        if url.database in {None, "", ":memory:"}:
+            raise ValueError("must name a file: sqlite:///smsapi.db")
+        return value
+    if backend != "postgresql":
+        raise ValueError(_DATABASE_RULE)
     return value
+
+
+_DATABASE_RULE = "must be a sqlite:///… or postgresql://… URL"
 
 
 def url(*schemes: str) -> Callable[[str], str]:
     """Return a parser of URLs with one of these schemes."""
+    rule = f"must be a URL that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}"
 
     def parse(value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in schemes or not (parts.netloc or parts.scheme == "unix"):
-            raise ValueError(f"must be a URL that starts with {' or '.join(f'{s}://' for s in schemes)}")
+        parts = _split(value, rule)
+        if parts.scheme not in schemes or not (parts.path if parts.scheme == "unix" else parts.hostname):
+            raise ValueError(rule)
         return value
 
     return parse
 
 
-def origin(value: str) -> str:
-    """Return an HTTP origin or base path without its trailing slash."""
+def _split(value: str, rule: str) -> SplitResult:
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        # The library's own words may repeat a part of a password.
+        raise ValueError(rule) from None
+    if re.search(r"[\x00-\x20\x7f]", value):
+        raise ValueError(rule)
+    return parts
+
+
+def redis_url(value: str) -> str:
+    """Return the URL of a Redis; its path, where there is one, is the number of a database."""
+    url("redis", "rediss", "unix")(value)
+    parts = urlsplit(value)
+    if parts.scheme != "unix" and not re.fullmatch(r"(/[0-9]{0,4})?", parts.path, re.ASCII):
+        raise ValueError("must end in the number of a database, such as redis://localhost:6379/0")
+    return value
+
+
+def base_url(value: str) -> str:
+    """Return an HTTP origin, perhaps with a path, without its trailing slash."""
     url("http", "https")(value)
-    if urlsplit(value).query or urlsplit(value).fragment:
-        raise ValueError("must have no query and no fragment")
+    parts = urlsplit(value)
+    if parts.query or parts.fragment or parts.username is not None or parts.password is not None:
+        raise ValueError("must have no query, no fragment and no password")
     return value.rstrip("/")
+
+
+def origin(value: str) -> str:
+    """Return an HTTP origin without its trailing slash."""
+    if urlsplit(base_url(value)).path:
+        raise ValueError("must be an origin such as http://127.0.0.1:8099, without a path")
+    return value.rstrip("/")
+
+
+def sentry_dsn(value: str) -> str:
+    """Return the address of a Sentry project: its key, its host, its number."""
+    rule = "must be a Sentry DSN such as https://key@host/1"
+    parts = _split(value, rule)
+    if parts.scheme not in {"http", "https"} or not (parts.hostname and parts.username):
+        raise ValueError(rule)
+    if not re.fullmatch(r"(/[^/]+)*/[0-9]+", parts.path, re.ASCII):
+        raise ValueError(rule)
+    return value
+
+
+def existing_file(value: str) -> Path:
+    """Return the path of a file that is there."""
+    if "\0" in value or not Path(value).is_file():
+        raise ValueError("must be the name of a file that is there")
+    return Path(value)
+
+
+def sender(value: str) -> str:
+    """Return what can be a sender in form: E.164, a short code, or letters and digits."""
+    if not re.fullmatch(r"\+[1-9][0-9]{1,14}|[0-9]{3,8}|(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,11}", value, re.ASCII):
+        raise ValueError("must be a number such as +14155550100, a short code, or 1 to 11 letters and digits")
+    return value
 
 
 def countries(value: str) -> tuple[str, ...]:
     """Return the ISO 3166 alpha-2 codes of a list, in capitals."""
     codes = tuple(code.upper() for code in words(value))
-    if bad := [code for code in codes if not re.fullmatch(r"[A-Z]{2}", code, re.ASCII)]:
-        raise ValueError(f"must be two-letter country codes, not {', '.join(bad)}")
+    if not all(re.fullmatch(r"[A-Z]{2}", code, re.ASCII) for code in codes):
+        raise ValueError("must be country codes of two letters, such as US,GB")
     return codes
 
 
 def limit_list(value: str) -> str:
     """Return limits in the notation of flask-limiter, checked."""
     try:
-        parse_many(value)
+        found = parse_many(value)
     except ValueError:
-        raise ValueError("must be limits such as 600 per minute; 10000 per day") from None
+        found = []
+    if not found or any(
+        item.amount > _MAX_QUOTA or not 1 <= item.get_expiry() <= _MAX_WINDOW_SECONDS for item in found
+    ):
+        raise ValueError("must be limits such as 600 per minute; 10000 per day, windows of at most a year")
     return value
 
 
@@ -130,7 +216,9 @@ def plivo_auth_id(value: str) -> str:
 
 def bind_address(value: str) -> str:
     """Return HOST:PORT."""
-    if not re.fullmatch(r"[^\s:]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5}", value):
+    if not re.fullmatch(r"[^\s:]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5}", value, re.ASCII) or (
+        int(value.rpartition(":")[2]) > _MAX_PORT
+    ):
         raise ValueError("must be HOST:PORT")
     return value
 

@@ -1,17 +1,22 @@
 """Reading what came in: JSON that is what it seems, and Marshmallow's complaints as pointers."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
 
 import orjson
 from flask import g, request
-from marshmallow import Schema, ValidationError
+from marshmallow import Schema, ValidationError, fields
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from smsapi.errors import FieldError, InvalidInput, MalformedRequest, UnsupportedMediaType
 
 _T = TypeVar("_T")
 _MAX_DEPTH = 32
+# As many as anybody reads; a megabyte of unknown fields would otherwise be answered with seven.
+_MAX_ERRORS = 100
+_UNKNOWN = "Unknown field."
 
 
 def read_json() -> Any:
@@ -32,9 +37,10 @@ def _parse_json() -> Any:
         raise UnsupportedMediaType("The body must be JSON: send Content-Type: application/json.")
     if request.mimetype_params.get("charset", "utf-8").lower() not in {"utf-8", "utf8"}:
         raise UnsupportedMediaType("The body must be in UTF-8.")
-    if request.content_encoding not in {None, "identity"}:
+    if (request.content_encoding or "identity").lower() != "identity":
         raise UnsupportedMediaType("The body must not be compressed.")
     raw = request.get_data(cache=True)
+    _refuse_a_cut_body(raw)
     try:
         # orjson refuses NaN, lone surrogates and other encodings; the second reading finds what it lets pass.
         value = orjson.loads(raw)
@@ -47,6 +53,17 @@ def _parse_json() -> Any:
         reason = str(error) if isinstance(error, _Rejected) else "The body is not valid JSON in UTF-8."
         raise MalformedRequest(reason) from None
     return value
+
+
+def _refuse_a_cut_body(raw: bytes) -> None:
+    # Of a body that comes in chunks, without a length, Werkzeug reads as much as is allowed and drops the rest in
+    # silence: what was kept may be good JSON that says something else.
+    if len(raw) != request.max_content_length or request.content_length is not None:
+        return
+    if "rest_of_body" not in g:
+        g.rest_of_body = request.environ["wsgi.input"].read(1)
+    if g.rest_of_body:
+        raise RequestEntityTooLarge
 
 
 class _Rejected(ValueError):
@@ -76,6 +93,7 @@ def _depth_exceeds(value: Any, limit: int) -> bool:
 
 def load_optional_body(schema: Schema, made: type[_T]) -> _T:
     """Return the body as the schema makes it; no body at all is an empty object. Raises as :func:`load_body` does."""
+    _refuse_query()
     return load(schema, read_json() if request.get_data(cache=True) else {}, made)
 
 
@@ -83,9 +101,11 @@ def load_body(schema: Schema, made: type[_T]) -> _T:
     """Return the body as the schema makes it.
 
     Raises:
-        InvalidInput: the JSON breaks the schema; each broken rule has a pointer.
+        InvalidInput: the JSON breaks the schema, and each broken rule has a pointer; or there is a query beside it,
+            which would otherwise be ignored.
 
     """
+    _refuse_query()
     return load(schema, read_json(), made)
 
 
@@ -94,14 +114,29 @@ def load_query(schema: Schema, made: type[_T]) -> _T:
 
     Raises:
         InvalidInput: a parameter is unknown, repeated or breaks its rule.
+        MalformedRequest: the query is not in UTF-8.
 
     """
     values: dict[str, str] = {}
-    for name, given in request.args.lists():
+    for name, given in _query():
         if len(given) > 1:
-            raise InvalidInput.at(f"/{name}", "Given more than once.")
+            raise InvalidInput.at(f"/{_escaped(name)}", "Given more than once.")
         values[name] = given[0]
     return load(schema, values, made)
+
+
+def _query() -> list[tuple[str, list[str]]]:
+    try:
+        # Werkzeug fails on raw bytes that are not UTF-8, and leaves encoded ones as they are.
+        unquote_to_bytes(request.query_string).decode()
+    except UnicodeDecodeError:
+        raise MalformedRequest("The query is not in UTF-8.") from None
+    return list(request.args.lists())
+
+
+def _refuse_query() -> None:
+    if request.query_string and (unknown := [FieldError(f"/{_escaped(name)}", _UNKNOWN) for name, _ in _query()]):
+        raise InvalidInput(unknown[:_MAX_ERRORS])
 
 
 def load(schema: Schema, value: Any, made: type[_T]) -> _T:
@@ -109,27 +144,37 @@ def load(schema: Schema, value: Any, made: type[_T]) -> _T:
     try:
         loaded = schema.load(value)
     except ValidationError as error:
-        raise InvalidInput(_flatten(_messages_of(error))) from None
+        # In an order of their own: Marshmallow names unknown fields in another one on each run.
+        errors = sorted(_flatten(error.messages, schema), key=lambda each: each.pointer)
+        raise InvalidInput(errors[:_MAX_ERRORS]) from None
     if not isinstance(loaded, made):
         raise TypeError(f"{type(schema).__name__} makes {type(loaded).__name__}, not {made.__name__}")
     return loaded
 
 
-def _messages_of(error: ValidationError) -> Mapping[Any, Any]:
-    messages = error.messages
-    return messages if isinstance(messages, Mapping) else {"_schema": messages}
-
-
-def _flatten(messages: Mapping[Any, Any], path: str = "") -> list[FieldError]:
-    errors: list[FieldError] = []
-    for key, value in messages.items():
-        # Marshmallow files errors of the whole object under _schema, and of a mapping's items under key and value.
-        here = path if key in {"_schema", "value", "key"} else f"{path}/{_escaped(str(key))}"
-        if isinstance(value, Mapping):
-            errors += _flatten(value, here)
+def _flatten(found: Any, rule: Schema | fields.Field[Any] | None, path: str = "") -> Iterator[FieldError]:
+    """Yield each message with its pointer; only the rule tells Marshmallow's own keys from a caller's."""
+    if not isinstance(found, Mapping):
+        yield from (FieldError(path, str(message)) for message in found)
+        return
+    for key, inner in found.items():
+        here = f"{path}/{_escaped(str(key))}"
+        if isinstance(rule, fields.Mapping):
+            # Filed under "key" and "value", for both may be wrong; they are one pair to the caller.
+            for part in inner.values():
+                yield from _flatten(part, rule.value_field, here)
         else:
-            errors += [FieldError(here, str(message)) for message in value]
-    return errors
+            is_of_the_whole = key == "_schema" and inner != [_UNKNOWN]
+            yield from _flatten(inner, _rule_of(rule, key), path if is_of_the_whole else here)
+
+
+def _rule_of(rule: Schema | fields.Field[Any] | None, key: Any) -> Schema | fields.Field[Any] | None:
+    if isinstance(rule, fields.List):
+        return rule.inner
+    schema = rule.schema if isinstance(rule, fields.Nested) else rule
+    if not isinstance(schema, Schema):
+        return None
+    return next((field for name, field in schema.fields.items() if key == (field.data_key or name)), None)
 
 
 def _escaped(name: str) -> str:

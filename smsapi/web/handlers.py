@@ -6,10 +6,9 @@ from collections.abc import Mapping
 import structlog
 from flask import Flask, g, request
 from flask.wrappers import Response
-from flask_limiter import RateLimitExceeded
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from smsapi.errors import MalformedRequest, NotFound, RateLimited, SmsapiError, UnsupportedMediaType
+from smsapi.errors import MalformedRequest, NotFound, SmsapiError, UnsupportedMediaType
 from smsapi.log import get_logger
 from smsapi.web.answers import Answer
 from smsapi.web.context import deps, request_id, to_response
@@ -26,12 +25,11 @@ _SECURITY_HEADERS = {
 }
 
 
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+
+
 class _MethodNotAllowed(SmsapiError):
     code = "method_not_allowed"
-
-
-class _NotAcceptable(SmsapiError):
-    code = "not_acceptable"
 
 
 class _BodyTooLarge(SmsapiError):
@@ -46,7 +44,6 @@ class _UriTooLong(SmsapiError):
 _HTTP_ERRORS: Mapping[int, type[SmsapiError]] = {
     404: NotFound,
     405: _MethodNotAllowed,
-    406: _NotAcceptable,
     413: _BodyTooLarge,
     414: _UriTooLong,
     415: UnsupportedMediaType,
@@ -58,7 +55,6 @@ def install(app: Flask) -> None:
     app.before_request(_start)
     app.after_request(_finish)
     app.register_error_handler(SmsapiError, _on_domain_error)
-    app.register_error_handler(RateLimitExceeded, _on_rate_limit)
     app.register_error_handler(HTTPException, _on_http_error)
     app.register_error_handler(Exception, _on_bug)
 
@@ -76,7 +72,9 @@ def _finish(response: Response) -> Response:
     seconds = time.perf_counter() - g.get("started", time.perf_counter())
     route = request.url_rule.rule if request.url_rule is not None else "(none)"
     deps().metrics.observe_request(request.method, route, response.status_code, seconds)
-    log.info(
+    # Probes come every few seconds and say nothing.
+    write = log.debug if route in _PROBES else log.info
+    write(
         "request",
         method=request.method,
         route=route,
@@ -95,10 +93,6 @@ def _on_domain_error(error: SmsapiError) -> Response:
     if PROBLEMS[error.code].status >= 500:  # noqa: PLR2004 - the server's class of statuses
         log.warning("request_failed", code=error.code, cause=type(error.__cause__).__name__)
     return to_response(problem(error))
-
-
-def _on_rate_limit(_error: RateLimitExceeded) -> Response:
-    return to_response(problem(RateLimited("A limit is spent; RateLimit says which. Try again after Retry-After.")))
 
 
 def _on_http_error(error: HTTPException) -> Response:

@@ -6,12 +6,14 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import (
     Column,
     Connection,
+    Executable,
     Index,
     Integer,
     LargeBinary,
@@ -19,10 +21,12 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    bindparam,
     delete,
     select,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 
 from smsapi.db import Database, Json, UtcDateTime, metadata
 from smsapi.errors import IdempotencyInProgress, IdempotencyKeyInvalid, IdempotencyKeyReused
@@ -87,15 +91,33 @@ def digest_of(body: Any) -> bytes:
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).digest()
 
 
-def begin(
-    connection: Connection,
-    database: Database,
+def entry_of(
     claim: Claim,
     *,
     now: datetime,
     lock_seconds: float,
     ttl_seconds: float,
     subject_id: UUID | None = None,
+    given: Answer | None = None,
+) -> dict[str, Any]:
+    """Return the row that a claim makes: held for the lock's time, or with its answer where that is known already."""
+    return {
+        "client_id": claim.client_id,
+        "route": claim.route,
+        "key": claim.key,
+        "body_sha256": claim.body_sha256,
+        "subject_id": subject_id,
+        "locked_until": now + timedelta(seconds=lock_seconds),
+        "expires_at": now + timedelta(seconds=ttl_seconds),
+        "status": None if given is None else given.status,
+        "content_type": None if given is None else given.content_type,
+        "headers": None if given is None else dict(given.headers),
+        "body": None if given is None else given.body,
+    }
+
+
+def begin(
+    connection: Connection, database: Database, entry: dict[str, Any], *, now: datetime
 ) -> Answer | Abandoned | Literal["fresh"]:
     """Take the key for this request, or say what became of the one that took it before.
 
@@ -107,22 +129,17 @@ def begin(
         IdempotencyInProgress: the first request is still running.
 
     """
-    values = {
-        "body_sha256": claim.body_sha256,
-        "subject_id": subject_id,
-        "locked_until": now + timedelta(seconds=lock_seconds),
-        "expires_at": now + timedelta(seconds=ttl_seconds),
-    }
-    where = {"client_id": claim.client_id, "route": claim.route, "key": claim.key}
-    insert = database.insert(idempotency_keys).values(**where, **values).on_conflict_do_nothing()
-    if connection.execute(insert).rowcount == 1:
+    where = {name: entry[name] for name in ("client_id", "route", "key")}
+    if connection.execute(_claim_statement(database.is_postgresql), entry).first() is not None:
         return "fresh"
-    row = connection.execute(select(idempotency_keys).filter_by(**where).with_for_update()).one()
+    row = connection.execute(select(idempotency_keys).filter_by(**where).with_for_update()).one_or_none()
+    if row is None:
+        # It had expired, and was forgotten between the two statements: the way is free now.
+        return begin(connection, database, entry, now=now)
     if row.expires_at <= now:
-        forgotten = {"status": None, "content_type": None, "headers": None, "body": None}
-        connection.execute(update(idempotency_keys).filter_by(**where).values(**values, **forgotten))
+        connection.execute(update(idempotency_keys).filter_by(**where).values(**entry))
         return "fresh"
-    if row.body_sha256 != claim.body_sha256:
+    if row.body_sha256 != entry["body_sha256"]:
         raise IdempotencyKeyReused("This Idempotency-Key was used with another body.")
     if row.status is not None:
         return Answer(row.status, row.body, dict(row.headers), row.content_type)
@@ -134,12 +151,37 @@ def begin(
     return Abandoned(row.subject_id)
 
 
+@cache
+def _claim_statement(is_postgresql: bool) -> Executable:  # noqa: FBT001 - a cache keys on positions
+    insert = postgresql.insert(idempotency_keys) if is_postgresql else sqlite.insert(idempotency_keys)
+    # What comes back tells whether a row was written: a driver's row count may be unknown (-1) here.
+    return insert.on_conflict_do_nothing().returning(idempotency_keys.c.key)
+
+
+_FINISH = (
+    update(idempotency_keys)
+    .where(
+        idempotency_keys.c.client_id == bindparam("of_client"),
+        idempotency_keys.c.route == bindparam("of_route"),
+        idempotency_keys.c.key == bindparam("of_key"),
+    )
+    .values({name: bindparam(f"new_{name}") for name in ("status", "content_type", "headers", "body")})
+)
+
+
 def finish(connection: Connection, claim: Claim, answer: Answer) -> None:
     """Keep the answer for whoever comes again with the same key and body."""
     connection.execute(
-        update(idempotency_keys)
-        .filter_by(client_id=claim.client_id, route=claim.route, key=claim.key)
-        .values(status=answer.status, content_type=answer.content_type, headers=dict(answer.headers), body=answer.body)
+        _FINISH,
+        {
+            "of_client": claim.client_id,
+            "of_route": claim.route,
+            "of_key": claim.key,
+            "new_status": answer.status,
+            "new_content_type": answer.content_type,
+            "new_headers": dict(answer.headers),
+            "new_body": answer.body,
+        },
     )
 
 

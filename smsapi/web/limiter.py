@@ -8,7 +8,7 @@ charge for what another limit then refuses, goes to our ``LimitStore`` as one de
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from functools import lru_cache
-from typing import Self
+from typing import NamedTuple, Self
 
 import flask
 import flask_limiter
@@ -19,6 +19,7 @@ from flask_limiter._limits import RuntimeLimit
 from flask_limiter.util import get_qualified_name
 from limits import RateLimitItem, parse_many
 
+from smsapi.errors import RateLimited
 from smsapi.limits.gcra import Charge, Standing, Verdict, Window
 from smsapi.limits.store import LimitStore
 
@@ -27,10 +28,17 @@ _REMEMBERED_STRINGS = 1024
 
 
 class OnceLimit(flask_limiter.Limit):
-    """A limit that all requests with one token (an Idempotency-Key) spend once, while the window lasts.
+    """A limit that all requests with one token (an Idempotency-Key) spend once, while window and token last.
 
     Needs a ``scope`` that is a literal string.
     """
+
+
+class Once(NamedTuple):
+    """What marks the repetitions of one request, and for how many seconds they are repetitions, not new requests."""
+
+    token: str
+    seconds: int
 
 
 class OneStepLimiter(flask_limiter.Limiter):
@@ -42,13 +50,13 @@ class OneStepLimiter(flask_limiter.Limiter):
     request on and keeps what is spent. A limit without a key (an empty string) does not count, nor does an empty limit
     string. ``once`` gives the request's token for the limits declared as ``OnceLimit``, or ``None``.
 
-    The hook raises ``flask_limiter.RateLimitExceeded`` for the first policy that refused, and lets the store's
-    ``LimitStoreDown`` through. ``deduct_when``, ``on_breach`` and meta limits would need a second decision: they are
-    refused with ``ValueError``, never ignored.
+    The hook raises ``RateLimited``, which says which policies refused, and lets the store's ``LimitStoreDown``
+    through. ``deduct_when``, ``on_breach`` and meta limits would need a second decision: they are refused with
+    ``ValueError``, never ignored.
     """
 
     def __init__(
-        self, store: LimitStore, *, limits: Sequence[flask_limiter.Limit], once: Callable[[], str | None]
+        self, store: LimitStore, *, limits: Sequence[flask_limiter.Limit], once: Callable[[], Once | None]
     ) -> None:
         for limit in limits:
             _refuse_unsupported(limit)
@@ -75,15 +83,15 @@ class OneStepLimiter(flask_limiter.Limiter):
         if self._request_filters and any(is_exempt() for is_exempt in self._request_filters):
             return
         standing = _standing()
-        asked = self._charges(endpoint, self._limits_of(endpoint, callable_name, in_middleware), standing)
-        if not asked:
+        once = self._once() if self._once_scopes else None
+        limits = self._limits_of(endpoint, callable_name, in_middleware)
+        charges = self._charges(endpoint, limits, standing, 0 if once is None else once.seconds)
+        if not charges:
             return
-        charges = [charge for _, charge in asked.values()]
-        verdict = self._store.spend(charges, once=self._once() if self._once_scopes else None)
+        verdict = self._store.spend(charges, once=None if once is None else once.token)
         standing.keep(charges, verdict)
         if not verdict.allowed:
-            refused = next(limit for (limit, _), item in zip(asked.values(), verdict.items, strict=True) if item.denied)
-            raise flask_limiter.RateLimitExceeded(refused)
+            raise RateLimited(_refusal(verdict))
 
     @property
     def context(self) -> LimiterContext:
@@ -120,10 +128,10 @@ class OneStepLimiter(flask_limiter.Limiter):
         return known
 
     def _charges(
-        self, endpoint: str, limits: Iterable[RuntimeLimit], standing: "_Standing"
-    ) -> dict[str, tuple[RuntimeLimit, Charge]]:
+        self, endpoint: str, limits: Iterable[RuntimeLimit], standing: "_Standing", once_seconds: int
+    ) -> list[Charge]:
         method = flask.request.method
-        asked: dict[str, tuple[RuntimeLimit, Charge]] = {}
+        asked: dict[str, Charge] = {}
         named: set[str] = set()
         for limit in limits:
             _refuse_unsupported(limit)
@@ -137,22 +145,22 @@ class OneStepLimiter(flask_limiter.Limiter):
             earlier = asked.get(key)
             # A limit that a decorator within the view meets again was charged before the view; and of two quotas for
             # one window the smaller decides, for whatever passes it passes the other.
-            if key in standing.charged or (earlier and earlier[1].window.quota <= quota):
+            if key in standing.charged or (earlier and earlier.window.quota <= quota):
                 continue
             scope = (limit.scope(endpoint) if callable(limit.scope) else limit.scope) or endpoint
-            policy = earlier[1].policy if earlier else _policy_name(scope, limit.limit, named)
+            policy = earlier.policy if earlier else _policy_name(scope, limit.limit, named)
             named.add(policy)
-            once = scope in self._once_scopes
-            asked[key] = (limit, Charge(key, _window(quota, seconds), policy, limit.deduction_amount, once))
-        return asked
+            once = min(seconds, once_seconds) if scope in self._once_scopes else 0
+            asked[key] = Charge(key, _window(quota, seconds), policy, limit.deduction_amount, once)
+        return list(asked.values())
 
 
 def limit_headers() -> dict[str, str]:
     """Return the headers that tell where the present request's limits stand; none where no limit applied.
 
-    ``RateLimit-Policy`` and ``RateLimit`` are lists after draft-ietf-httpapi-ratelimit-headers-10, whose ``t`` is the
-    time until more is available; ``Retry-After`` (RFC 9110 section 10.2.3, whole seconds, at least 1) is there only
-    where the request was refused.
+    ``RateLimit-Policy`` and ``RateLimit`` are lists after draft-ietf-httpapi-ratelimit-headers-11, whose ``t`` is the
+    time that what remains has to last; ``Retry-After`` (RFC 9110 section 10.2.3, whole seconds, at least 1) is there
+    only where the request was refused.
     """
     standing: _Standing | None = flask.g.get(_STANDING)
     if standing is None or not standing.items:
@@ -160,7 +168,7 @@ def limit_headers() -> dict[str, str]:
     headers = {
         "RateLimit-Policy": ", ".join([_policy_item(item.policy, item.quota, item.seconds) for item in standing.items]),
         "RateLimit": ", ".join(
-            [f"{_quoted(item.policy)};r={item.remaining};t={item.reset_seconds}" for item in standing.items]
+            [f"{_quoted(item.policy)};r={item.remaining};t={item.effective_seconds}" for item in standing.items]
         ),
     }
     if standing.retry_after_seconds:
@@ -229,6 +237,14 @@ class _RememberedLimit(flask_limiter.Limit):
             )
             for item in items
         )
+
+
+def _refusal(verdict: Verdict) -> str:
+    denied = [item for item in verdict.items if item.denied]
+    named = ", ".join([f'"{item.policy}" ({item.quota} in {item.seconds} s)' for item in denied])
+    if not all(item.quota for item in denied):
+        return f"A limit allows nothing at all: {named}."
+    return f"Spent: {named}. Try again in {max(1, verdict.retry_after_seconds)} s."
 
 
 def _refuse_unsupported(limit: flask_limiter.Limit | RuntimeLimit) -> None:

@@ -1,5 +1,6 @@
 """A request with an Idempotency-Key, run once: what was made and what was answered are one transaction."""
 
+import hashlib
 from collections.abc import Callable
 from uuid import UUID
 
@@ -12,10 +13,11 @@ from smsapi.web.answers import Answer
 from smsapi.web.body import read_json
 from smsapi.web.context import deps, to_response
 from smsapi.web.handlers import problem
-from smsapi.web.idempotency import Abandoned, Claim, begin, digest_of, finish, read_key
+from smsapi.web.idempotency import Abandoned, Claim, begin, digest_of, entry_of, finish, read_key
 
 REPLAYED = {"Idempotent-Replayed": "true"}
 _LOCK_SECONDS = 30.0
+_ROUTE_LENGTH = 128
 
 
 def claim_of_request(client_id: UUID) -> Claim | None:
@@ -29,7 +31,15 @@ def claim_of_request(client_id: UUID) -> Claim | None:
     if header is None:
         return None
     body = read_json() if request.get_data(cache=True) else None
-    return Claim(client_id, f"{request.method} {request.path}", read_key(header), digest_of(body))
+    return Claim(client_id, _route(), read_key(header), digest_of(body))
+
+
+def _route() -> str:
+    route = f"{request.method} {request.path}"
+    # A path holds whatever the caller wrote: more than the column takes, or a U+0000, which PostgreSQL never takes.
+    if len(route) <= _ROUTE_LENGTH and route.isprintable():
+        return route
+    return f"{request.method} sha256:{hashlib.sha256(request.path.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def answer_once(
@@ -40,18 +50,12 @@ def answer_once(
     ``keep`` says what of the answer may be stored. An error that is the caller's is stored and given again too.
     """
     world = deps()
-    claim = claim_of_request(client_id)
+    claim, now = claim_of_request(client_id), world.clock.now()
     with world.database.transaction() as connection:
         if claim is None:
             return to_response(act(connection))
-        found = begin(
-            connection,
-            world.database,
-            claim,
-            now=world.clock.now(),
-            lock_seconds=_LOCK_SECONDS,
-            ttl_seconds=world.settings.idempotency_ttl_seconds,
-        )
+        entry = entry_of(claim, now=now, lock_seconds=_LOCK_SECONDS, ttl_seconds=world.settings.idempotency_ttl_seconds)
+        found = begin(connection, world.database, entry, now=now)
         if isinstance(found, Answer):
             return to_response(found, REPLAYED)
         if isinstance(found, Abandoned):

@@ -11,6 +11,8 @@ from flask import current_app, request
 from marshmallow import Schema
 
 _View = TypeVar("_View", bound=Callable[..., Any])
+# The schema of a JSON answer, the media type of another, or None for no body.
+Kind = type[Schema] | str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +20,8 @@ class Operation:
     """One route.
 
     ``scope`` is what the caller needs (None: any valid credential); ``public`` says why no login is asked for.
-    ``answers`` maps a status to the schema of its JSON, to a media type where it is not JSON, or to None for no body.
+    ``answers`` maps a status to what its body is, or to all that it can be: the schema of its JSON, a media type where
+    it is not JSON, or None for no body.
     ``problems`` are the codes that this route adds to those that any route may answer.
     """
 
@@ -29,7 +32,7 @@ class Operation:
     body_optional: bool = False
     form: type[Schema] | None = None
     query: type[Schema] | None = None
-    answers: Mapping[int, type[Schema] | str | None] = field(default_factory=dict)
+    answers: Mapping[int, Kind | tuple[Kind, ...]] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     idempotent: bool = False
     sends: bool = False

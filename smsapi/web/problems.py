@@ -56,7 +56,6 @@ PROBLEMS: Mapping[str, Problem] = {
         404, "There is no such thing", "Check the id or the path. Other clients' things are not found."
     ),
     "method_not_allowed": Problem(405, "The method is not allowed here", "Use one of the methods of the Allow header."),
-    "not_acceptable": Problem(406, "The answer cannot be given in that form", "Accept application/json."),
     "idempotency_in_progress": Problem(
         409,
         "The first request with this Idempotency-Key is still running",

@@ -98,14 +98,22 @@ def get_metrics() -> Response:
 @operation(summary="The specification as JSON", public="it is no secret", answers={200: "application/json"})
 def get_openapi_json() -> Response:
     """Return this document."""
-    return to_response(answer(document_of(current_app)))
+    return Response(_specification("json"), content_type="application/json")
 
 
 @blueprint.get("/openapi.yaml")
 @operation(summary="The specification as YAML", public="it is no secret", answers={200: "application/yaml"})
 def get_openapi_yaml() -> Response:
     """Return this document."""
-    return Response(dump_openapi(current_app), content_type="application/yaml; charset=utf-8")
+    return Response(_specification("yaml"), content_type="application/yaml; charset=utf-8")
+
+
+def _specification(form: str) -> str:
+    # Made once for each app: it takes long enough to be a way to keep the service busy.
+    made: dict[str, str] = current_app.extensions.setdefault("smsapi.specification", {})
+    if form not in made:
+        made[form] = dump_openapi(current_app) if form == "yaml" else answer(document_of(current_app)).body
+    return made[form]
 
 
 @blueprint.get("/docs")
@@ -121,7 +129,7 @@ def get_docs() -> Response:
 @operation(
     summary="An asset of the documentation page",
     public="it is no secret",
-    answers={200: "text/*"},
+    answers={200: ("text/css", "text/javascript")},
     problems=("not_found",),
 )
 def get_docs_asset(name: str) -> Response:
@@ -139,14 +147,16 @@ def _asset(path: str) -> bytes:
 
 
 def _page(content: bytes | str, content_type: str) -> Response:
-    return Response(content, content_type=content_type, headers={"Content-Security-Policy": _DOCS_POLICY})
+    # The same for everybody, and large: a browser may keep it for a while.
+    headers = {"Content-Security-Policy": _DOCS_POLICY, "Cache-Control": "public, max-age=3600"}
+    return Response(content, content_type=content_type, headers=headers)
 
 
 @blueprint.get("/problems/<code>")
 @operation(
     summary="What a problem code means",
     public="it is no secret",
-    answers={200: ProblemPageSchema},
+    answers={200: (ProblemPageSchema, "text/html")},
     problems=("not_found",),
 )
 def get_problem(code: str) -> Response:

@@ -36,11 +36,27 @@ def test_units_come_back_one_by_one_and_retry_after_says_when():
     assert not ask([charge()], tallies, START_US + 6_000_000).allowed
 
 
-def test_reset_is_the_time_until_one_more_unit_is_free():
+def test_what_remains_has_to_last_as_long_as_the_rate_says_and_when_nothing_does_until_one_is_free():
     tallies = {}
-    assert ask([charge()], tallies, spend=False).items[0].reset_seconds == 0
-    assert ask([charge()], tallies).items[0].reset_seconds == 6
-    assert ask([charge()], tallies, START_US + 4_000_000).items[0].reset_seconds == 2
+    assert ask([charge()], tallies, spend=False).items[0].effective_seconds == 60
+    assert ask([charge()], tallies).items[0].effective_seconds == 54
+    assert ask([charge(cost=9)], tallies).items[0].effective_seconds == 6
+    assert ask([charge()], tallies, START_US + 4_000_000).items[0].effective_seconds == 2
+    assert ask([charge(quota=0)], tallies).items[0].effective_seconds == 60
+
+
+@settings(deadline=None)
+@given(quota=st.integers(1, 200), seconds=st.integers(1, 3_600), spent=st.integers(0, 200))
+def test_who_spends_what_remains_in_its_time_is_never_refused(quota, seconds, spent):
+    tallies, now_us = {}, START_US
+    ask([charge(quota, seconds, cost=min(spent, quota))], tallies)
+    for _ in range(5):
+        standing = ask([charge(quota, seconds, cost=0)], tallies, now_us).items[0]
+        assert 1 <= standing.effective_seconds <= seconds
+        assert ask([charge(quota, seconds, cost=standing.remaining)], tallies, now_us).allowed
+        # A microsecond a unit is the price of whole microseconds: see the module.
+        now_us += standing.effective_seconds * 1_000_000 + quota
+        assert ask([charge(quota, seconds, cost=max(1, standing.remaining))], tallies, now_us, spend=False).allowed
 
 
 def test_a_refused_charge_spends_nothing_on_any_key():
@@ -125,10 +141,10 @@ def test_a_window_that_means_nothing_is_refused(quota, seconds):
         Window(quota, seconds)
 
 
-@pytest.mark.parametrize(("key", "cost"), [("", 1), ("k", -1)])
-def test_a_charge_that_means_nothing_is_refused(key, cost):
+@pytest.mark.parametrize(("key", "cost", "once_seconds"), [("", 1, 0), ("k", -1, 0), ("k", 1, -1)])
+def test_a_charge_that_means_nothing_is_refused(key, cost, once_seconds):
     with pytest.raises(ValueError, match="a charge needs"):
-        Charge(key, Window(1, 1), "send", cost)
+        Charge(key, Window(1, 1), "send", cost, once_seconds)
 
 
 def test_a_finding_reads_as_debt_then_wait():

@@ -3,14 +3,14 @@
 import threading
 
 import flask
-import flask_limiter
 import pytest
 from flask_limiter import Limit
 
+from smsapi.errors import RateLimited
 from smsapi.limits.gcra import Charge, Window
 from smsapi.limits.memory import MemoryStore
 from smsapi.limits.store import LimitStoreDown
-from smsapi.web.limiter import OnceLimit, OneStepLimiter, limit_headers
+from smsapi.web.limiter import Once, OnceLimit, OneStepLimiter, limit_headers
 
 
 class Counted:
@@ -37,7 +37,8 @@ def address():
 
 
 def token():
-    return flask.request.headers.get("Idempotency-Key")
+    given = flask.request.headers.get("Idempotency-Key")
+    return None if given is None else Once(given, 3_600)
 
 
 @pytest.fixture
@@ -73,9 +74,9 @@ def make_app(store, *limits):
         response.headers.update(limit_headers())
         return response
 
-    @app.errorhandler(flask_limiter.RateLimitExceeded)
+    @app.errorhandler(RateLimited)
     def too_many(error):
-        return {"code": "rate_limited", "detail": error.description}, 429
+        return {"code": "rate_limited", "detail": error.detail}, 429
 
     app.register_blueprint(views)
     limiter.init_app(app)
@@ -100,7 +101,7 @@ def test_all_policies_are_in_the_headers_and_are_one_decision(caller, counted):
     answer = caller.get("/v1/messages", headers=AS_CLIENT)
     assert answer.status_code == 200
     assert answer.headers["RateLimit-Policy"] == '"send";q=3;w=60, "send-day";q=100;w=86400, "address";q=50;w=1'
-    assert answer.headers["RateLimit"] == '"send";r=2;t=20, "send-day";r=99;t=864, "address";r=49;t=1'
+    assert answer.headers["RateLimit"] == '"send";r=2;t=40, "send-day";r=99;t=85536, "address";r=49;t=1'
     assert "Retry-After" not in answer.headers
     assert not [name for name, _ in answer.headers if name.startswith("X-RateLimit")]
     assert len(counted.asked) == 1
@@ -112,7 +113,7 @@ def test_a_spent_limit_is_429_with_retry_after_and_spends_nothing_else(caller, c
     for _ in range(3):
         answer = caller.get("/v1/messages", headers=AS_CLIENT)
         assert answer.status_code == 429
-        assert answer.json == {"code": "rate_limited", "detail": "3 per 1 minute"}
+        assert answer.json == {"code": "rate_limited", "detail": 'Spent: "send" (3 in 60 s). Try again in 20 s.'}
         assert answer.headers["Retry-After"] == "20"
         assert answer.headers["RateLimit"].startswith('"send";r=0;t=20, "send-day";r=97;')
     clock.advance(20)
@@ -166,7 +167,7 @@ def test_a_shared_limit_is_one_for_all_endpoints_and_another_is_one_for_each(cou
     each = Limit("5/minute", address, scope="each")
     caller = make_app(counted, shared, each).test_client()
     caller.get("/v1/messages")
-    assert caller.get("/v1/usage").headers["RateLimit"] == '"all";r=3;t=12, "each";r=4;t=12'
+    assert caller.get("/v1/usage").headers["RateLimit"] == '"all";r=3;t=36, "each";r=4;t=48'
 
 
 def test_windows_of_several_units_have_names_of_their_own(counted):
@@ -180,7 +181,7 @@ def test_of_two_quotas_for_one_window_the_smaller_decides(counted):
     limits = "9/minute; 4 per minute; 6 per 60 second"
     answer = make_app(counted, Limit(limits, address, scope="send")).test_client().get("/v1/usage")
     assert answer.headers["RateLimit-Policy"] == '"send";q=4;w=60'
-    assert answer.headers["RateLimit"] == '"send";r=3;t=15'
+    assert answer.headers["RateLimit"] == '"send";r=3;t=45'
 
 
 @pytest.mark.parametrize(("cost", "left"), [(None, 9), (4, 6), (0, 10), (lambda: 7, 3)])
@@ -194,8 +195,8 @@ def test_methods_and_exempt_when_are_honoured(counted):
     posts = Limit("5/minute", address, scope="posts", methods=["POST"])
     strangers = Limit("5/minute", address, scope="strangers", exempt_when=lambda: client_key() != "")
     caller = make_app(counted, posts, strangers).test_client()
-    assert caller.post("/v1/messages").headers["RateLimit"] == '"posts";r=4;t=12, "strangers";r=4;t=12'
-    assert caller.get("/v1/messages").headers["RateLimit"] == '"strangers";r=3;t=12'
+    assert caller.post("/v1/messages").headers["RateLimit"] == '"posts";r=4;t=48, "strangers";r=4;t=48'
+    assert caller.get("/v1/messages").headers["RateLimit"] == '"strangers";r=3;t=36'
     assert "RateLimit" not in caller.get("/v1/messages", headers=AS_CLIENT).headers
 
 
@@ -239,6 +240,7 @@ def test_a_limit_on_a_blueprint_counts_there_alone(counted):
     views.add_url_rule("/verify", view_func=lambda: {"ok": True}, endpoint="make")
     app.add_url_rule("/other", view_func=lambda: {"ok": True}, endpoint="other")
     limiter.limit("1/hour", key_func=address, scope="verify")(views)
+    app.register_error_handler(RateLimited, lambda error: (error.detail, 429))
     app.register_blueprint(views)
     limiter.init_app(app)
     caller = app.test_client()

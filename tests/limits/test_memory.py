@@ -3,7 +3,7 @@ from smsapi.limits.memory import MemoryStore
 
 
 def charge(key, quota=10, seconds=60, *, once=False):
-    return Charge(str(key), Window(quota, seconds), "send", once=once)
+    return Charge(str(key), Window(quota, seconds), "send", once_seconds=60 if once else 0)
 
 
 def test_drained_keys_and_old_tokens_are_swept(clock):

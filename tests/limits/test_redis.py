@@ -22,7 +22,7 @@ MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def charge(key="client", quota=10, seconds=60, cost=1, *, once=False):
-    return Charge(key, Window(quota, seconds), "send", cost, once)
+    return Charge(key, Window(quota, seconds), "send", cost, 60 if once else 0)
 
 
 @pytest.fixture

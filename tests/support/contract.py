@@ -45,7 +45,10 @@ def check_answer(method: str, path: str, status: int, content_type: str, body: b
         return
     answers = operation["responses"]
     assert str(status) in answers, f"{method} {template} answered {status}, which is not documented"
-    content = answers[str(status)].get("content", {})
+    answer = answers[str(status)]
+    if "$ref" in answer:
+        answer = spec()["components"]["responses"][answer["$ref"].rpartition("/")[2]]
+    content = answer.get("content", {})
     media = content_type.partition(";")[0]
     if not content:
         assert body == b"", f"{method} {template} {status} is documented without a body"
@@ -56,7 +59,7 @@ def check_answer(method: str, path: str, status: int, content_type: str, body: b
             f"{method} {template} {status} is {media}, documented as {documented}"
         )
         return
-    if "schema" in content[media]:
+    if "$ref" in content[media].get("schema", {}):
         _check_body(content[media]["schema"]["$ref"], body)
 
 

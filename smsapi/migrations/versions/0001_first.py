@@ -62,6 +62,7 @@ def upgrade() -> None:
         sa.Column("secret_sha256", sa.LargeBinary(length=32), nullable=False),
         sa.Column("created_at", _MOMENT, nullable=False),
         sa.Column("expires_at", _MOMENT, nullable=True),
+        sa.Column("retires_at", _MOMENT, nullable=True),
         sa.Column("revoked_at", _MOMENT, nullable=True),
         sa.ForeignKeyConstraint(["client_id"], ["clients.id"], name=op.f("fk_api_keys_client_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),

@@ -1,0 +1,264 @@
+"""The parts of the specification that no route and no schema says: headers, examples, ids, and who may do without."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from smsapi.sms.phone import E164
+from smsapi.web.problems import PROBLEMS
+
+DESCRIPTION = """\
+Send SMS through Plivo: nothing lost, nothing twice, nothing that surprises the bill.
+
+- **Login**: `X-API-Key`, or `Authorization: Bearer` with a token from `POST /v1/auth/token`. Never both.
+- **Errors** are `application/problem+json` (RFC 9457). `code` is stable; `GET /problems/{code}` says what to do.
+  Any path may also answer 404 `not_found`, 405 `method_not_allowed` with `Allow`, and 414 `uri_too_long`.
+- **Unknown fields** and unknown query parameters are refused with 422, never ignored.
+- **Repeating** a POST that creates or sends is safe for 24 hours with an `Idempotency-Key`: the first answer is given
+  again, with `Idempotent-Replayed: true`.
+- **Lists** are newest first; `next_cursor` goes into `cursor`, and null is the end.
+- **Times** are RFC 3339 in UTC. **Ids** are a prefix and 32 hexadecimal digits.
+- **X-Request-Id** is in every answer: the caller's own where it is 1 to 128 visible ASCII characters.
+- **Test keys** (`smsk_test_…`) never reach Plivo: messages are simulated and marked `test`."""
+
+TAGS: Mapping[str, str] = {
+    "send": "Sending a message, and asking first what would become of it.",
+    "messages": "Reading what became of each message.",
+    "auth": "Tokens, API keys, clients, and what holds for the caller.",
+    "receipts": "What Plivo calls. Not for callers of this API.",
+    "service": "The service itself: health, metrics, this specification, and what each problem means.",
+}
+
+SECURITY_SCHEMES: Mapping[str, dict[str, str]] = {
+    "apiKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "An API key, `smsk_live_…` or `smsk_test_…`. The scopes listed are what it must have.",
+    },
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "A token from `POST /v1/auth/token`. The scopes listed are what it must have.",
+    },
+    "basic": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "The key's id and its secret, for the client-credentials form only (RFC 6749 section 2.3.1).",
+    },
+    "metricsToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "`SMSAPI_METRICS_TOKEN`, where it is set.",
+    },
+    "plivoSignature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Plivo-Signature-V3",
+        "description": "Plivo's signature over the public URL, the form, and `X-Plivo-Signature-V3-Nonce`.",
+    },
+}
+
+# The operations whose credential is not a caller's; {} is none at all.
+OWN_SECURITY: Mapping[str, list[dict[str, list[str]]]] = {
+    "create_token": [{}, {"basic": []}],
+    "get_metrics": [{}, {"metricsToken": []}],
+    "take_receipt": [{"plivoSignature": []}],
+}
+
+
+def _header(description: str, schema: dict[str, Any], *, required: bool = False) -> dict[str, Any]:
+    return {"description": description, **({"required": True} if required else {}), "schema": schema}
+
+
+HEADERS: Mapping[str, dict[str, Any]] = {
+    "X-Request-Id": _header(
+        "Names this request in logs and in problems.",
+        {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"},
+        required=True,
+    ),
+    "RateLimit-Policy": _header(
+        "The limits of this request: `q` units in any `w` seconds, for each policy.",
+        {"type": "string", "examples": ['"send";q=600;w=60, "key";q=600;w=60']},
+    ),
+    "RateLimit": _header(
+        "Where they stand: `r` units remain, and have to last `t` seconds.",
+        {"type": "string", "examples": ['"send";r=599;t=60, "key";r=599;t=60']},
+    ),
+    "Retry-After": _header("Seconds to wait before the next try.", {"type": "string", "pattern": "^[1-9][0-9]*$"}),
+    "WWW-Authenticate": _header("How to authenticate.", {"type": "string"}, required=True),
+    "Location": _header(
+        "Where the message is.",
+        {"type": "string", "format": "uri-reference", "pattern": "^/v1/messages/msg_[0-9a-f]{32}$"},
+        required=True,
+    ),
+    "Preference-Applied": _header(
+        "The part of `Prefer` that was honoured.",
+        {"type": "string", "pattern": "^(respond-async|wait=[0-9]{1,2})$"},
+    ),
+    "Idempotent-Replayed": _header(
+        "The answer to an earlier request with this Idempotency-Key, given again.", {"type": "string", "const": "true"}
+    ),
+}
+
+IDEMPOTENCY_KEY: Mapping[str, Any] = {
+    "in": "header",
+    "name": "Idempotency-Key",
+    "required": False,
+    "description": "Makes repeating the request safe: 1 to 255 visible ASCII characters, bare or in double quotes.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 257, "pattern": "^[!-~]+$"},
+    "example": "order-4711-confirmation",
+}
+
+_HEX = "019a6f3c2b7d7c4e8f10a2b3c4d5e6f7"
+
+
+def _id(prefix: str, what: str) -> dict[str, Any]:
+    return {
+        "description": f"The id of the {what}.",
+        "schema": {"type": "string", "pattern": f"^{prefix}_[0-9a-f]{{32}}$"},
+        "example": f"{prefix}_{_HEX}",
+    }
+
+
+PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
+    "message_id": _id("msg", "message"),
+    "key_id": _id("key", "API key"),
+    "client_id": _id("cli", "client"),
+    "code": {
+        "description": "The `code` of a problem.",
+        "schema": {"type": "string", "enum": sorted(PROBLEMS)},
+        "example": "validation_failed",
+    },
+    "name": {"description": "The name of the asset.", "schema": {"type": "string"}, "example": "start.js"},
+}
+
+_ID_PATTERNS = {name: f"^{name}_[0-9a-f]{{32}}$" for name in ("msg", "key", "cli", "evt")}
+_NUMBER = f"^{E164.pattern}$"
+_SENDER = rf"^({E164.pattern}|[0-9]{{3,8}}|(?=[0-9]*[A-Za-z])[A-Za-z0-9]{{1,11}})$"
+_SENDERS: Mapping[str, dict[str, Any]] = {
+    "default_sender": {"pattern": _SENDER},
+    "allowed_senders": {"items": {"type": "string", "pattern": _SENDER}},
+}
+# What a property holds to that Marshmallow cannot tell, for the rule is a function: by schema, then by property.
+PROPERTIES: Mapping[str, Mapping[str, dict[str, Any]]] = {
+    "Order": {
+        "to": {"pattern": _NUMBER, "examples": ["+14155550123"]},
+        "from": {"pattern": _SENDER},
+        # No control characters but the line ends.
+        "text": {"pattern": r"^[^\u0000-\u0009\u000b\u000c\u000e-\u001f\u007f-\u009f]*$"},
+        "reference": {"examples": ["order-4711"]},
+    },
+    "Message": {
+        "id": {"pattern": _ID_PATTERNS["msg"]},
+        "client_id": {"pattern": _ID_PATTERNS["cli"]},
+        "to": {"pattern": _NUMBER},
+    },
+    "Event": {"id": {"pattern": _ID_PATTERNS["evt"]}},
+    "Key": {"id": {"pattern": _ID_PATTERNS["key"]}, "client_id": {"pattern": _ID_PATTERNS["cli"]}},
+    "NewKey": {"id": {"pattern": _ID_PATTERNS["key"]}, "client_id": {"pattern": _ID_PATTERNS["cli"]}},
+    "ClientOrder": _SENDERS,
+    "ClientPatch": _SENDERS,
+    "Client": {"id": {"pattern": _ID_PATTERNS["cli"]}},
+    "Whoami": {"client_id": {"pattern": _ID_PATTERNS["cli"]}, "key_id": {"pattern": _ID_PATTERNS["key"]}},
+}
+
+REQUEST_EXAMPLES: Mapping[str, Mapping[str, dict[str, Any]]] = {
+    "create_message": {
+        "shortest": {"summary": "A recipient and a text", "value": {"to": "+14155550123", "text": "Hello"}},
+        "guarded": {
+            "summary": "With limits of its own, and a reference",
+            "value": {
+                "to": "+14155550123",
+                "text": "Your parcel is here. Code 4711",
+                "from": "+14155550100",
+                "expires_in": 3600,
+                "max_segments": 2,
+                "max_price": "0.05",
+                "reference": "order-4711",
+                "metadata": {"shop": "berlin"},
+            },
+        },
+    },
+    "preview_message": {
+        "unicode": {"summary": "One character can double the price", "value": {"to": "+14155550123", "text": "Hello ☺"}}
+    },
+    "create_token": {
+        "narrowed": {
+            "summary": "A token for fewer scopes than the key has",
+            "value": {"api_key": "smsk_live_…", "scope": "messages:send"},
+        }
+    },
+    "create_key": {
+        "sender": {
+            "summary": "A key that may send and read",
+            "value": {"name": "billing", "mode": "live", "scopes": ["messages:send", "messages:read"]},
+        }
+    },
+    "create_client": {
+        "limited": {
+            "summary": "A client that may text two countries",
+            "value": {
+                "name": "billing",
+                "default_sender": "+14155550100",
+                "allowed_countries": ["US", "GB"],
+                "limits": {"send": "600 per minute; 10000 per day"},
+            },
+        }
+    },
+}
+
+# What an answer means where the operation's summary does not say it.
+ANSWERS: Mapping[tuple[str, int], str] = {
+    ("create_message", 201): "Plivo took the message.",
+    ("create_message", 202): "The message is stored durably, and goes on without the caller.",
+    ("get_readiness", 503): "Something is down; `down` names it.",
+    ("revoke_token", 200): "The token does not work, whatever it was.",
+    ("revoke_key", 204): "The key and its tokens stopped working.",
+    ("take_receipt", 200): "The report was taken, or was not needed.",
+}
+
+_TEXT = {"type": "string"}
+_POINTED = {
+    "type": "object",
+    "required": ["pointer", "message"],
+    "additionalProperties": False,
+    "properties": {
+        "pointer": {"type": "string", "description": "RFC 6901; empty for the body as a whole.", "examples": ["/to"]},
+        "message": _TEXT,
+    },
+}
+PROBLEM_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "description": "A problem (RFC 9457).",
+    "required": ["type", "title", "status", "detail", "code", "request_id"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference", "description": "The page about this code."},
+        "title": _TEXT,
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {"type": "string", "description": "This occurrence, in a sentence. Never parse it: use code."},
+        "code": {"type": "string", "enum": sorted(PROBLEMS)},
+        "request_id": {"type": "string", "maxLength": 128},
+        "message_id": {"type": "string", "description": "The message that Plivo refused; it stays readable."},
+        "errors": {"type": "array", "description": "With `validation_failed`: each broken rule.", "items": _POINTED},
+    },
+}
+
+
+def problem_example(code: str) -> dict[str, Any]:
+    """Return what a problem of this code looks like."""
+    problem = PROBLEMS[code]
+    value: dict[str, Any] = {
+        "type": f"/problems/{code}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.advice,
+        "code": code,
+        "request_id": _HEX,
+    }
+    if code == "validation_failed":
+        value |= {
+            "detail": "One or more fields are missing or invalid; see errors.",
+            "errors": [{"pointer": "/to", "message": "Missing data for required field."}],
+        }
+    return {"summary": problem.title, "value": value}

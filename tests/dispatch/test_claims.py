@@ -1,0 +1,215 @@
+"""Claiming, on both stores: never the same row to two, longest due first, and back when the lease ends."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from threading import Barrier
+
+import pytest
+
+from smsapi.clock import ManualClock
+from smsapi.dispatch.claims import anything_due, give_back
+from smsapi.plivo.outcomes import Accepted, Outcome, Outgoing, Rejected, Unavailable, Unknown
+from smsapi.send.deliver import deliver
+from tests.conftest import new_caller
+from tests.support.dispatching import ASYNC, attempts_of, claim, row_of, run_due, uuid_of, world_of
+from tests.support.providers import Died, Scripted, taken
+
+CLAIMER = """
+import sys
+from datetime import UTC, datetime
+from smsapi.db import Database
+from smsapi.dispatch.claims import claim_due
+database = Database(sys.argv[1])
+with database.read() as connection:
+    connection.exec_driver_sql("SELECT 1")
+print("ready", flush=True)
+sys.stdin.readline()
+while True:
+    with database.transaction() as connection:
+        claims = claim_due(connection, datetime.now(UTC), lease_seconds=60, limit=3)
+    if not claims:
+        break
+    for claim in claims:
+        print(claim.message_id.hex, flush=True)
+"""
+
+
+@pytest.fixture
+def clock():
+    return ManualClock(datetime.now(UTC))
+
+
+def queued(app, count):
+    caller = new_caller(app)
+    return [caller.send(to=f"+1415555{2000 + n}", headers=ASYNC).get_json() for n in range(count)]
+
+
+def test_four_threads_never_get_the_same_message(app):
+    world = world_of(app)
+    expected = {uuid_of(message) for message in queued(app, 40)}
+    together = Barrier(4)
+
+    def claim_all(_):
+        together.wait()
+        found = []
+        while claims := claim(world, limit=3):
+            found += [each.message_id for each in claims]
+        return found
+
+    with ThreadPoolExecutor(4) as threads:
+        found = [each for part in threads.map(claim_all, range(4)) for each in part]
+    assert len(found) == 40
+    assert set(found) == expected
+
+
+def test_two_processes_never_get_the_same_message(app, database_url):
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", CLAIMER, database_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    expected = sorted(uuid_of(message).hex for message in queued(app, 30))
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    found = [line for process in processes for line in process.communicate(timeout=30)[0].split()]
+    assert sorted(found) == expected
+
+
+def test_a_batch_comes_longest_due_first_however_old_its_messages_are(make_app, clock):
+    provider = Scripted(Unavailable("throttled", 429, retry_after_seconds=50), taken())
+    app = make_app({"clock": clock, "provider": provider})
+    world = world_of(app)
+    (first,) = queued(app, 1)
+    assert run_due(world) == 1  # it has to wait for 50 seconds
+    clock.advance(1)
+    second, third = queued(app, 2)
+    clock.advance(60)
+    (fourth,) = queued(app, 1)
+    order = [each.message_id for each in claim(world)]
+    assert order == [uuid_of(each) for each in (second, third, first, fourth)]
+
+
+def test_a_claim_takes_no_more_than_its_limit_and_nothing_that_is_not_due(make_app, clock):
+    app = make_app({"clock": clock})
+    world = world_of(app)
+    queued(app, 5)
+    assert len(claim(world, limit=2)) == 2
+    assert len(claim(world, limit=2)) == 2
+    assert len(claim(world, limit=2)) == 1
+    assert claim(world, limit=2) == []
+    with world.database.read() as connection:
+        assert not anything_due(connection, clock.now())
+
+
+def test_the_end_of_the_lease_brings_a_claimed_message_back_under_another_epoch(make_app, clock):
+    app = make_app({"clock": clock}, lease_seconds=30)
+    world = world_of(app)
+    (message,) = queued(app, 1)
+    (first,) = claim(world)
+    clock.advance(29)
+    assert claim(world) == []
+    clock.advance(2)
+    (second,) = claim(world)
+    assert (second.message_id, second.epoch) == (uuid_of(message), first.epoch + 1)
+
+
+def test_a_message_that_was_claimed_and_not_begun_is_sent_after_the_lease(make_app, clock, simulator):
+    app = make_app({"clock": clock}, lease_seconds=30)
+    world = world_of(app)
+    (message,) = queued(app, 1)
+    claim(world)  # by somebody who dies here
+    clock.advance(31)
+    run_due(world)
+    assert row_of(world, message).status == "sent"
+    assert simulator.store.count() == 1
+
+
+def test_what_is_given_back_is_due_at_once_unless_another_has_it_by_now(make_app, clock):
+    app = make_app({"clock": clock}, lease_seconds=30)
+    world = world_of(app)
+    queued(app, 2)
+    mine = claim(world)
+    clock.advance(31)
+    (theirs,) = claim(world, limit=1)
+    with world.database.transaction() as connection:
+        give_back(connection, clock.now(), mine)
+    assert {each.message_id for each in claim(world)} == {each.message_id for each in mine} - {theirs.message_id}
+
+
+def test_a_worker_that_lost_its_lease_before_the_call_sends_nothing(make_app, clock, simulator):
+    app = make_app({"clock": clock}, lease_seconds=30)
+    world = world_of(app)
+    (message,) = queued(app, 1)
+    (mine,) = claim(world)
+    clock.advance(31)
+    (theirs,) = claim(world)
+    deliver(world, mine.message_id, mine.epoch, wait_until=clock.now())
+    assert simulator.store.count() == 0
+    assert attempts_of(world, message) == []
+    deliver(world, theirs.message_id, theirs.epoch, wait_until=clock.now())
+    assert simulator.store.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [
+        (Rejected("message", "no", 400), "unknown"),
+        (Rejected("account", "no", 401), "unknown"),
+        (Unavailable("throttled", 429), "unknown"),
+        (Unknown("no answer"), "unknown"),
+        (taken(), "sent"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Outcome) else value,
+)
+def test_a_worker_that_lost_its_lease_in_the_call_can_only_say_that_plivo_took_it(make_app, clock, outcome, status):
+    def lose(_: Outgoing) -> None:
+        clock.advance(31)
+        assert run_due(world) == 1
+
+    app = make_app({"clock": clock, "provider": Scripted(outcome, before=lose)}, lease_seconds=30)
+    world = world_of(app)
+    caller = new_caller(app)
+    message = caller.send(headers=ASYNC).get_json()
+    assert run_due(world) == 1
+    seen = caller.message(message["id"])
+    assert seen["status"] == status
+    assert seen["error"] is None if status == "sent" else seen["error"]["code"] == "outcome_unknown"
+    told = ["message.queued", "message.unknown", "message.sent"]
+    assert [event["type"] for event in caller.events(message["id"])] == (told if status == "sent" else told[:2])
+    if isinstance(outcome, Accepted):
+        assert seen["provider"] == {"name": "plivo", "message_uuid": outcome.message_uuid, "error_code": None}
+    clock.advance(3600)
+    assert run_due(world) == 0
+
+
+def test_a_message_whose_sender_died_within_the_attempt_is_unknown_and_never_sent_again(make_app, clock):
+    def die(_: Outgoing) -> None:
+        raise Died
+
+    provider = Scripted(taken(), before=die)
+    app = make_app({"clock": clock, "provider": provider}, lease_seconds=30)
+    world = world_of(app)
+    caller = new_caller(app)
+    message = caller.send(headers=ASYNC).get_json()
+    with pytest.raises(Died):
+        run_due(world)
+    assert caller.message(message["id"])["status"] == "sending"
+    clock.advance(31)
+    assert run_due(world) == 1
+    seen = caller.message(message["id"])
+    assert (seen["status"], seen["error"]["code"], seen["attempts"]) == ("unknown", "outcome_unknown", 1)
+    assert seen["provider"]["name"] == "plivo"
+    event = caller.events(message["id"])[-1]
+    assert event["type"] == "message.unknown"
+    assert event["data"]["reason"] == "the sender died within the attempt"
+    (attempt,) = attempts_of(world, message)
+    assert (attempt.number, attempt.outcome, attempt.finished_at) == (1, None, None)
+    clock.advance(86400)
+    assert run_due(world) == 0
+    assert len(provider.asked) == 1

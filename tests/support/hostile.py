@@ -1,0 +1,64 @@
+"""A small server that misbehaves as it is told, and remembers what it was asked."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+TAKEN = {"id": "msg_" + "0" * 32, "status": "sent"}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What is answered; ``status`` None is a connection that is reset once the request was read."""
+
+    status: int | None
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Hostile:
+    """The server's address and the requests that came, each with its path, headers and body."""
+
+    url: str
+    asked: list[tuple[str, dict[str, str], Any]]
+
+
+@contextmanager
+def hostile(replies: Sequence[Reply]) -> Iterator[Hostile]:
+    """Answer with these replies, one a request; the last of them for ever."""
+    asked: list[tuple[str, dict[str, str], Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            reply = replies[min(len(asked), len(replies) - 1)]
+            asked.append((self.path, dict(self.headers), json.loads(body)))
+            if reply.status is None:
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
+                return
+            content = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+            self.send_response(reply.status)
+            for name, value in {"Content-Length": str(len(content)), **reply.headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield Hostile(f"http://127.0.0.1:{server.server_port}", asked)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

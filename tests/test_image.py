@@ -1,0 +1,65 @@
+"""Dockerfile, docker-compose.yml and .dockerignore, held against each other and against the service."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from smsapi.settings import Settings, read_settings
+
+ROOT = Path(__file__).parent.parent
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+OURS = ("api", "migrate", "simulator")
+
+
+def found(pattern, text):
+    match = re.search(pattern, text, re.MULTILINE)
+    assert match, f"nothing like {pattern}"
+    return match.group(1)
+
+
+def test_every_variable_of_the_containers_is_a_setting_of_the_service():
+    known = {setting.metadata["name"] for setting in fields(Settings)}
+    given = {name.removesuffix("_FILE") for ours in OURS for name in COMPOSE["services"][ours]["environment"]}
+    assert "SMSAPI_JWT_SECRET" in given
+    assert given <= known
+
+
+def test_the_engine_waits_longer_for_the_api_to_stop_than_the_api_for_its_requests():
+    patience = COMPOSE["services"]["api"]["stop_grace_period"]
+    assert int(found(r"^(\d+)s$", patience)) > read_settings({}).graceful_seconds
+
+
+def test_the_port_is_one_and_the_same_everywhere():
+    port = found(r"^EXPOSE (\d+)$", DOCKERFILE)
+    assert found(r'^CMD \["serve", "--bind", "0\.0\.0\.0:(\d+)"\]$', DOCKERFILE) == port
+    assert found(r"http://127\.0\.0\.1:(\d+)/healthz", DOCKERFILE) == port
+    assert COMPOSE["services"]["api"]["ports"] == [f"127.0.0.1:${{SMSAPI_PORT:-8000}}:{port}"]
+    assert COMPOSE["services"]["api"]["environment"]["SMSAPI_PUBLIC_URL"].endswith(f"http://api:{port}}}")
+
+
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_no_container_can_write_to_its_root_or_gain_a_right(name):
+    service = COMPOSE["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_the_image_runs_as_nobody_in_particular_and_never_as_root():
+    assert int(found(r"^USER (\d+):\d+$", DOCKERFILE)) >= 10000
+    assert not [ours for ours in OURS if "user" in COMPOSE["services"][ours]]
+
+
+def test_the_context_is_what_the_image_copies_and_nothing_else():
+    copied = {
+        name for line in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE) for name in line.split()
+    }
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*"
+    assert {rule[1:] for rule in rules if rule.startswith("!")} == copied
+    assert not [name for name in copied if not (ROOT / name).exists()]

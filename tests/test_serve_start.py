@@ -1,0 +1,69 @@
+"""What stops the start of ``smsapi serve``: a sentence for each thing that is wrong, exit code 1, and no traceback."""
+
+import socket
+
+import pytest
+
+from tests.conftest import free_port
+from tests.support.served import environment, run_smsapi
+
+
+@pytest.fixture
+def environ(sqlite_url):
+    return environment(sqlite_url, "http://127.0.0.1:9", SMSAPI_BIND=f"127.0.0.1:{free_port()}")
+
+
+def said(ran):
+    assert (ran.returncode, ran.stdout) == (1, "")
+    lines = ran.stderr.splitlines()
+    assert all(line.startswith("smsapi: ") for line in lines), ran.stderr
+    return [line.removeprefix("smsapi: ") for line in lines]
+
+
+def test_every_bad_setting_is_named_at_once_and_no_value_is_repeated(environ):
+    bad = {
+        "SMSAPI_WORKERS": "many",
+        "SMSAPI_DATABASE_URL": "mysql://root:hunter2@db/sms",
+        "SMSAPI_JWT_SECRET": "hunter2",
+        "SMSAPI_LIMIT_SEND": "often",
+        "PLIVO_AUTH_ID": "hunter2",
+    }
+    lines = said(run_smsapi(environ | bad, "serve"))
+    assert sorted(line.partition(" ")[0] for line in lines) == sorted(bad)
+    assert "hunter2" not in "".join(lines)
+
+
+def test_every_missing_setting_is_named_at_once(environ):
+    for name in ("PLIVO_AUTH_ID", "PLIVO_AUTH_TOKEN", "SMSAPI_JWT_SECRET"):
+        del environ[name]
+    lines = said(run_smsapi(environ, "serve"))
+    assert sorted(line.partition(" ")[0] for line in lines) == [
+        "PLIVO_AUTH_ID",
+        "PLIVO_AUTH_TOKEN",
+        "SMSAPI_JWT_SECRET",
+    ]
+
+
+def test_a_database_without_the_schema_says_what_to_run(environ, tmp_path):
+    environ["SMSAPI_DATABASE_URL"] = f"sqlite:///{tmp_path / 'empty.db'}"
+    (line,) = said(run_smsapi(environ, "serve"))
+    assert "smsapi db upgrade" in line
+
+
+def test_a_database_that_is_not_there_is_one_sentence(environ):
+    environ["SMSAPI_DATABASE_URL"] = f"postgresql://nobody:hunter2@127.0.0.1:{free_port()}/none"
+    (line,) = said(run_smsapi(environ, "serve"))
+    assert "database" in line
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_port_that_is_taken_is_one_sentence_also_where_the_kernel_would_share_it(environ, shared):
+    with socket.socket() as taken:
+        if shared:  # as another service of ours does, which would then get half of the requests
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        (line,) = said(run_smsapi(environ, "serve", "--bind", address))
+        assert line == f"{address} cannot be listened on: Address already in use. Use --bind HOST:PORT."

@@ -126,7 +126,7 @@ def _limit_stores(settings: Settings, clock: Clock) -> tuple[LimitStore, LimitSt
     local = MemoryStore(clock)
     if settings.redis_url is None:
         return local, local
-    shared = RedisStore(settings.redis_url)
+    shared = RedisStore(settings.redis_url, timeout_seconds=settings.redis_timeout_seconds)
     return FallbackStore(shared, local, shares=settings.workers, clock=clock), shared
 
 

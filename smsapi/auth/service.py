@@ -117,6 +117,12 @@ def check_may_mint(caller: Caller, *, live: bool, scopes: Sequence[str]) -> None
         raise ScopeMissing("A test key cannot make a live key.")
 
 
+def check_may_end(caller: Caller, key: ApiKey) -> None:
+    """Raise :class:`ScopeMissing` where a test key would stop a live one."""
+    if key.live and not caller.key.live:
+        raise ScopeMissing("A test key cannot revoke a live key.")
+
+
 def get_key(connection: Connection, key_id: UUID, *, client_id: UUID | None, lock: bool = False) -> ApiKey:
     """Return the key, of this client only where one is given, or raise :class:`NotFound`."""
     query = select(api_keys).where(api_keys.c.id == key_id)

@@ -211,9 +211,11 @@ def list_keys() -> Response:
 @operation(summary="Revoke an API key", scope="keys", answers={204: None}, problems=("not_found",))
 def revoke_key(key_id: str) -> Response:
     """Make the key, and every token minted from it, stop working at once."""
-    world = deps()
+    world, own = deps(), caller().client.id
     with world.database.transaction() as connection:
-        service.revoke_key(connection, world.clock.now(), _id("key", key_id), client_id=caller().client.id)
+        key = service.get_key(connection, _id("key", key_id), client_id=own)
+        service.check_may_end(caller(), key)
+        service.revoke_key(connection, world.clock.now(), key.id, client_id=own)
     return Response(status=204)
 
 

@@ -4,6 +4,7 @@ Each attempt is written down before the call, and no transaction is open while P
 in between leaves a row that says how far it came.
 """
 
+import math
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -145,7 +146,7 @@ def _outgoing(world: Deps, message: Message) -> Outgoing:
     expires_in = None
     if message.expires_at is not None:
         left = (message.expires_at - world.clock.now()).total_seconds()
-        expires_in = max(_SHORTEST_EXPIRY_SECONDS, int(left))
+        expires_in = max(_SHORTEST_EXPIRY_SECONDS, math.ceil(left))
     return Outgoing(
         message_id=shown,
         to=message.to_number,

@@ -50,6 +50,12 @@ class Settings:
         "Redis for limits that all processes share. None: each process counts for itself.",
         secret=True,
     )
+    redis_timeout_seconds: float = _setting(
+        "SMSAPI_REDIS_TIMEOUT_SECONDS",
+        parsers.seconds(0.01, 10),
+        "Longest wait for Redis, to connect and to answer, before a limit is counted in the process instead.",
+        default=0.2,
+    )
     plivo_url: str | None = _setting(
         "SMSAPI_PLIVO_URL", parsers.origin, "Where Plivo's API is, as an origin. None: Plivo's own."
     )
@@ -146,7 +152,8 @@ class Settings:
     jwt_previous_secrets: tuple[str, ...] = _setting(
         "SMSAPI_JWT_PREVIOUS_SECRETS",
         parsers.secrets,
-        "Secrets whose tokens are still taken, while the signing secret rotates; separated by commas.",
+        "Further secrets whose tokens are taken, the last or the next one, while the signing secret rotates; "
+        "separated by commas.",
         default=(),
         secret=True,
     )

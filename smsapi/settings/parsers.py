@@ -43,8 +43,8 @@ def visible_secret_of(minimum: int) -> Callable[[str], str]:
 
 
 def secrets(value: str) -> tuple[str, ...]:
-    """Return the secrets of a list, each of 32 characters or more."""
-    return tuple(secret_of(32)(part) for part in words(value))
+    """Return the secrets of a list, each of 32 characters or more; they may have spaces, and no commas."""
+    return tuple(secret_of(32)(part.strip()) for part in value.split(",") if part.strip())
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:

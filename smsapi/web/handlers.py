@@ -13,6 +13,7 @@ from smsapi.log import get_logger
 from smsapi.web.answers import Answer
 from smsapi.web.context import deps, request_id, to_response
 from smsapi.web.limiter import limit_headers
+from smsapi.web.operations import current_operation
 from smsapi.web.problems import PROBLEMS, render
 
 log = get_logger()
@@ -25,6 +26,7 @@ _SECURITY_HEADERS = {
 }
 
 
+_OAUTH_ERRORS = {"unauthenticated": "invalid_client"}
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
@@ -86,6 +88,10 @@ def _finish(response: Response) -> Response:
 
 def problem(error: SmsapiError) -> Answer:
     """Return the problem answer to this request for the error."""
+    operation = current_operation()
+    if operation is not None and operation.form is not None:
+        # A token endpoint: OAuth libraries look for RFC 6749's own member (section 5.2).
+        return render(error, request_id(), error=_OAUTH_ERRORS.get(error.code, error.code))
     return render(error, request_id())
 
 

@@ -238,6 +238,7 @@ PROBLEM_SCHEMA: Mapping[str, Any] = {
         "status": {"type": "integer", "minimum": 400, "maximum": 599},
         "detail": {"type": "string", "description": "This occurrence, in a sentence. Never parse it: use code."},
         "code": {"type": "string", "enum": sorted(PROBLEMS)},
+        "error": {"type": "string", "description": "On the token endpoint: the error of RFC 6749 section 5.2."},
         "request_id": {"type": "string", "maxLength": 128},
         "message_id": {"type": "string", "description": "The message that Plivo refused; it stays readable."},
         "errors": {"type": "array", "description": "With `validation_failed`: each broken rule.", "items": _POINTED},

@@ -126,7 +126,7 @@ PROBLEMS: Mapping[str, Problem] = {
 }
 
 
-def render(error: SmsapiError, request_id: str, **members: Any) -> Answer:
+def render(error: SmsapiError, request_id: str, /, **members: Any) -> Answer:
     """Return the problem answer for this error; ``members`` are added to the problem object."""
     problem = PROBLEMS[error.code]
     document: dict[str, Any] = {

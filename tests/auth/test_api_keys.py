@@ -1,6 +1,7 @@
 """API keys over HTTP: making, listing, revoking, rotating, and never more than the caller has."""
 
 import http.client
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from smsapi.auth.models import SCOPES
@@ -146,6 +147,15 @@ def test_what_is_no_id_is_404(caller):
         key_id = shown.format(caller.key_id.removeprefix("key_"))
         assert_problem(caller.request("DELETE", f"/v1/api-keys/{key_id}"), 404, "not_found")
         assert_problem(caller.post(f"/v1/api-keys/{key_id}/rotate"), 404, "not_found")
+
+
+def test_a_test_key_cannot_stop_a_live_key(caller):
+    made = caller.post("/v1/api-keys", {"name": "rehearsal", "mode": "test", "scopes": ["keys"]}).get_json()
+    rehearsal = replace(caller, key=made["key"])
+    refused = rehearsal.request("DELETE", f"/v1/api-keys/{caller.key_id}")
+    assert (refused.status_code, refused.get_json()["code"]) == (403, "insufficient_scope")
+    assert caller.get("/v1/auth/whoami").status_code == 200
+    assert rehearsal.request("DELETE", f"/v1/api-keys/{made['id']}").status_code == 204
 
 
 def test_revoking_twice_is_as_once_and_the_first_time_is_kept(make_app, make_caller):

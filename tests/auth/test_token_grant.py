@@ -67,7 +67,10 @@ def test_a_scope_that_the_key_lacks_is_400(app, make_caller):
     for scope in ("admin", "messages:read admin", "nonsense", "messages:read,usage", "MESSAGES:READ"):
         by_form = grant(app, basic(*parts(holder)), {**GRANT, "scope": scope})
         for answer in (ask_for_token(app, holder.key, scope), by_form):
-            assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_scope"), scope
+            problem = answer.get_json()
+            assert (answer.status_code, problem["code"], problem["error"]) == (400, "invalid_scope", "invalid_scope"), (
+                scope
+            )
             assert answer.headers["Cache-Control"] == "no-store"
             assert "access_token" not in answer.text
 
@@ -193,3 +196,8 @@ def test_a_token_of_a_test_key_is_a_test_token(app, make_caller, simulator):
     sent = call(app, "POST", "/v1/messages", {"Authorization": f"Bearer {token}"}, json=body)
     assert sent.get_json()["test"] is True
     assert simulator.store.count() == 0
+
+
+def test_a_wrong_key_is_an_invalid_client_to_an_oauth_library(app):
+    answer = ask_for_token(app, "smsk_live_nothing")
+    assert (answer.status_code, answer.get_json()["error"]) == (401, "invalid_client")

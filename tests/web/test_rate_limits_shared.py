@@ -62,7 +62,7 @@ def test_two_instances_share_every_limit_and_see_a_change_at_once(make_app, redi
 
 
 def test_thirty_two_threads_on_two_instances_get_the_quota_and_not_one_more(make_app, redis_url, make_caller):
-    apps = [make_app(redis_url=redis_url, limit_api="150 per day") for _ in range(2)]
+    apps = [make_app(redis_url=redis_url, limit_api="150 per day", redis_timeout_seconds=5.0) for _ in range(2)]
     one = make_caller(apps[0])
     callers = [at(apps[number % 2], one) for number in range(64)]
     codes = all_at_once([lambda who=who: [who.get("/v1/auth/whoami").status_code for _ in range(4)] for who in callers])
@@ -74,7 +74,7 @@ def test_thirty_two_threads_on_two_instances_get_the_quota_and_not_one_more(make
 def test_one_number_texted_from_two_instances_at_once_gets_its_share_and_one_key_counts_once(
     make_app, redis_url, make_caller
 ):
-    apps = [make_app(redis_url=redis_url, limit_number="5 per day") for _ in range(2)]
+    apps = [make_app(redis_url=redis_url, limit_number="5 per day", redis_timeout_seconds=5.0) for _ in range(2)]
     one = make_caller(apps[0])
     callers = [at(apps[number % 2], one) for number in range(12)]
     together = all_at_once([lambda who=who: send(who, Idempotency_Key="k") for who in callers])

@@ -1,25 +1,47 @@
 """The ``smsapi`` command."""
 
 import sys
+from importlib import import_module
 
 import click
 
 from smsapi import __version__
-from smsapi.cli.admin import clients, database, keys
-from smsapi.cli.dev import dev
-from smsapi.cli.run import openapi, serve, settings_page, simulator
-from smsapi.cli.send import send
 from smsapi.errors import SmsapiError
 
+# Where each command is. Only the one that is called is loaded: a script's `smsapi send` should not wait for a server.
+_COMMANDS = {
+    "clients": ("smsapi.cli.admin", "clients"),
+    "db": ("smsapi.cli.admin", "database"),
+    "dev": ("smsapi.cli.dev", "dev"),
+    "keys": ("smsapi.cli.admin", "keys"),
+    "openapi": ("smsapi.cli.run", "openapi"),
+    "send": ("smsapi.cli.send", "send"),
+    "serve": ("smsapi.cli.run", "serve"),
+    "settings": ("smsapi.cli.run", "settings_page"),
+    "simulator": ("smsapi.cli.run", "simulator"),
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        del ctx
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of this name, loaded now."""
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name = _COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="smsapi")
 def cli() -> None:
     """Send SMS through Plivo: nothing lost, nothing twice, nothing that surprises the bill."""
-
-
-for command in (dev, serve, simulator, send, clients, keys, database, openapi, settings_page):
-    cli.add_command(command)
 
 
 def main() -> None:

@@ -45,7 +45,9 @@ def _commands(command: click.Command, parent: click.Context | None) -> Iterator[
     yield f"\n## `{context.command_path}`\n\n```text\n{command.get_help(context)}\n```"
     if isinstance(command, click.Group):
         for each in command.list_commands(context):
-            yield from _commands(command.commands[each], context)
+            found = command.get_command(context, each)
+            assert found is not None
+            yield from _commands(found, context)
 
 
 PAGES = {"settings.md": settings_page, "cli.md": cli_page, "errors.md": errors_page}

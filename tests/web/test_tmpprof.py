@@ -1,0 +1,135 @@
+"""Requests made up from the specification, good and bad, over a real socket; each answer held against it."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+import schemathesis
+import yaml
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.checks import CHECKS, load_all_checks
+from schemathesis.core.failures import FailureGroup
+
+SPEC = Path(__file__).parents[2] / "openapi.yaml"
+# Left out: positive_data_acceptance, for a schema cannot say what is a number in its country, a cursor, or a key.
+CHECKED = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "missing_required_header",
+    "unsupported_method",
+    "allow_header_conformance",
+    "ignored_auth",
+)
+PLENTY = "1000000 per minute"
+# Without a signature, a right key, or a key to spare, there is nothing to be had here.
+NEVER_GRANTED = {"take_receipt", "create_token", "revoke_key"}
+
+
+@pytest.fixture
+def database_url(sqlite_url):
+    """What is asked here is the edge; the stores have suites of their own."""
+    return sqlite_url
+
+
+@pytest.fixture
+def service(live):
+    """The whole service, with limits that hide nothing and a Plivo that is not waited for long."""
+    return live(
+        **{f"limit_{name}": PLENTY for name in ("send", "key", "number", "api", "login")},
+        plivo_read_timeout_seconds=0.2,
+        plivo_total_timeout_seconds=0.3,
+        breaker_failures=10000,
+    )
+
+
+@pytest.fixture
+def real_ids(service):
+    """Ids that exist, so that made-up requests get past the look-up too."""
+    spare = {"name": "spare", "mode": "test", "scopes": ["messages:read"]}
+    return {
+        "message_id": service.send(to="+14155550001").json()["id"],
+        "client_id": service.request("GET", "/v1/auth/whoami").json()["client_id"],
+        "key_id": service.request("POST", "/v1/api-keys", json=spare).json()["id"],
+    }
+
+
+class Fuzz:
+    """Calls one service with made-up requests and keeps what was wrong with the answers."""
+
+    def __init__(self, service, real_ids):
+        self.service = service
+        self.real_ids = real_ids
+        load_all_checks()
+        self.checks = CHECKS.get_by_names(CHECKED)
+        self.statuses = defaultdict(set)
+        self.calls = 0
+        self.wrong = {}
+
+    def run(self, operation, mode, examples):
+        @settings(
+            max_examples=examples,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            phases=[Phase.explicit, Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(operation.as_strategy(generation_mode=mode))
+        def ask(case):
+            self.call(case)
+            if mode is GenerationMode.POSITIVE and isinstance(case.body, dict) and "to" in case.body:
+                # A number by the pattern is hardly ever one by its country's plan.
+                case.body = {**case.body, "to": "+14155550001", "from": "+14155550100"}
+                self.call(case)
+            known = {name: self.real_ids[name] for name in case.path_parameters if name in self.real_ids}
+            if known and case.method != "DELETE" and mode is GenerationMode.POSITIVE:
+                case.path_parameters.update(known)
+                self.call(case)
+
+        try:
+            ask()
+        except Unsatisfiable:
+            # Where nothing is asked for, nothing can be wrong.
+            assert mode is GenerationMode.NEGATIVE
+            assert not operation.body
+            assert not operation.query
+
+    def call(self, case):
+        if case.headers is not None:
+            # Ours is the one credential; two of them are refused.
+            case.headers.pop("Authorization", None)
+        answer = case.call(base_url=self.service.url, headers={"X-API-Key": self.service.key})
+        self.calls += 1
+        self.statuses[case.operation.definition.raw["operationId"]].add(answer.status_code)
+        try:
+            case.validate_response(answer, checks=self.checks)
+        except FailureGroup as group:
+            for failure in group.exceptions:
+                self.wrong.setdefault((case.operation.label, type(failure).__name__), str(failure)[:2000])
+
+
+@pytest.mark.parametrize(
+    ("mode", "examples", "calls"),
+    [(GenerationMode.POSITIVE, 8, 160), (GenerationMode.NEGATIVE, 8, 120)],
+    ids=["good", "bad"],
+)
+def test_made_up_requests_are_answered_as_the_specification_says(service, real_ids, mode, examples, calls):
+    fuzz = Fuzz(service, real_ids)
+    document = yaml.safe_load(SPEC.read_text(encoding="utf-8"))
+    # Made-up texts of the full length take a second each to make, and say no more than shorter ones.
+    document["components"]["schemas"]["Order"]["properties"]["text"]["maxLength"] = 500
+    schema = schemathesis.openapi.from_dict(document)
+    for found in schema.get_all_operations():
+        fuzz.run(found.ok(), mode, examples)
+    assert not fuzz.wrong, "\n\n".join(f"{label} {kind}: {said}" for (label, kind), said in fuzz.wrong.items())
+    assert fuzz.calls > calls
+    if mode is GenerationMode.POSITIVE:
+        # Otherwise the requests were never good enough to test anything but the refusals.
+        poor = {name for name, statuses in fuzz.statuses.items() if min(statuses) >= 300}
+        assert poor == NEVER_GRANTED

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from random import SystemRandom
+from threading import BoundedSemaphore
 from typing import Any
 
 from flask import Flask
@@ -36,7 +37,7 @@ from smsapi.web.limiter import OneStepLimiter
 from smsapi.web.operations import operation_of
 from smsapi.web.service_routes import blueprint as service_blueprint
 
-_MAX_BODY_BYTES = 1024 * 1024
+MAX_BODY_BYTES = 1024 * 1024
 _BLUEPRINTS = (auth_blueprint, send_blueprint, messages_blueprint, receipts_blueprint, service_blueprint)
 
 
@@ -52,7 +53,7 @@ def create_app(settings: Settings, **replacements: Any) -> Flask:
     """
     world = build_deps(settings, **replacements)
     app = Flask("smsapi", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.extensions["smsapi"] = world
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
@@ -97,6 +98,7 @@ def build_deps(settings: Settings, **replacements: Any) -> Deps:
         "metrics": Metrics(),
         "health": Health(),
         "executor": ThreadPoolExecutor(settings.threads, thread_name_prefix="smsapi-inline"),
+        "waiting": BoundedSemaphore(max(1, settings.threads * 3 // 4)),
         "bell": Bell(),
         "retry_policy": RetryPolicy(settings.retry_base_seconds, settings.retry_cap_seconds),
         "random": SystemRandom(),

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from sqlalchemy import JSON, Connection, DateTime, Dialect, MetaData, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.engine import Engine, ExceptionContext, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.types import TypeDecorator
@@ -28,6 +28,7 @@ _BUSY_TIMEOUT_MS = 10_000
 _CONNECT_TIMEOUT_SECONDS = 3
 _POOL_TIMEOUT_SECONDS = 5
 _STATEMENT_TIMEOUT_MS = 15_000
+_READ_ONLY_TRANSACTION = "25006"
 _READ_ONLY = "smsapi_read"
 
 # A JSON column that PostgreSQL keeps in its binary form.
@@ -58,7 +59,7 @@ class Database:
     """One store. Nothing is connected before the first use, so it may be built before a fork.
 
     ``transaction`` and ``read`` raise :class:`StoreUnavailable` where the store cannot be reached or is lost on
-    the way; a transaction that was not acknowledged then has to be taken as not done.
+    the way; of a transaction that was not acknowledged it is then not known whether it was done.
     """
 
     def __init__(self, url: str, *, pool_size: int = 20) -> None:
@@ -113,7 +114,7 @@ def _dump_json(value: Any) -> str:
 
 
 def _postgresql(url: Any, pool_size: int) -> Engine:
-    return create_engine(
+    engine = create_engine(
         url.set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
         max_overflow=0,
@@ -129,6 +130,14 @@ def _postgresql(url: Any, pool_size: int) -> Engine:
             "options": f"-c statement_timeout={_STATEMENT_TIMEOUT_MS} -c idle_in_transaction_session_timeout=60000",
         },
     )
+
+    @event.listens_for(engine, "handle_error")
+    def demoted(context: ExceptionContext) -> None:
+        # 25006: the server only reads now, as after a failover. Its connections would go on failing for ever.
+        if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY_TRANSACTION:
+            context.is_disconnect = True
+
+    return engine
 
 
 def _sqlite(url: Any, pool_size: int) -> Engine:

@@ -3,6 +3,7 @@
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from random import Random
+from threading import Semaphore
 
 from smsapi.bell import Bell
 from smsapi.clock import Clock
@@ -33,6 +34,8 @@ class Deps:
     health: Health
     # Where a delivery runs while its caller waits.
     executor: Executor
+    # How many callers may wait for Plivo at once: fewer than there are request threads, so that some are always free.
+    waiting: Semaphore
     # Rung when there is work for a dispatcher; nobody need be listening.
     bell: Bell
     retry_policy: RetryPolicy

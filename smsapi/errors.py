@@ -220,7 +220,10 @@ class SignatureInvalid(SmsapiError):
 
 
 class Unavailable(SmsapiError):
-    """Something that we need is down; nothing was taken."""
+    """Something that we need is down.
+
+    Nothing was taken, or whether it was is not known; repeating with the same Idempotency-Key is safe.
+    """
 
     code = "unavailable"
 

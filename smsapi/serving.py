@@ -14,14 +14,16 @@ from flask import Flask
 from gunicorn import glogging  # type: ignore[import-untyped]
 from prometheus_client.multiprocess import mark_process_dead
 
-from smsapi.app import create_app
+from smsapi.app import MAX_BODY_BYTES, create_app
 from smsapi.deps import Deps
 from smsapi.dispatch.engine import Dispatcher
+from smsapi.gthread import Arrivals, PatientWorker, Whole
 from smsapi.log import configure_logging, get_logger, log_uncaught
 from smsapi.sentry import install_sentry
 from smsapi.settings import read_settings
 
 _settings = read_settings()
+PatientWorker.arrivals = Arrivals(_settings.request_read_seconds)
 _OWN_METRICS_DIR = "SMSAPI_OWN_METRICS_DIR"
 
 
@@ -52,7 +54,7 @@ logger_class = JsonLogger
 bind = _settings.bind
 workers = _settings.workers
 threads = _settings.threads
-worker_class = "gthread"
+worker_class = "smsapi.gthread.PatientWorker"
 # Without it the kernel may give one worker every connection.
 reuse_port = workers > 1
 graceful_timeout = _settings.graceful_seconds
@@ -77,7 +79,9 @@ def application() -> Flask:
     threading.excepthook = lambda uncaught: log_uncaught(
         uncaught.exc_type, uncaught.exc_value or uncaught.exc_type(), uncaught.exc_traceback
     )
-    return create_app(_settings)
+    app = create_app(_settings)
+    app.wsgi_app = Whole(app.wsgi_app, PatientWorker.arrivals, limit=MAX_BODY_BYTES)  # type: ignore[method-assign]
+    return app
 
 
 def post_worker_init(worker: Any) -> None:
@@ -93,9 +97,11 @@ def worker_exit(_server: Any, worker: Any) -> None:
     """Let running deliveries end, then close what the worker opened."""
     if not hasattr(worker, "wsgi"):
         return  # it ended before it had loaded the app
+    world = _world(worker)
+    # What has not begun is not begun: it comes back when its lease ends. What runs may end.
+    world.executor.shutdown(wait=False, cancel_futures=True)
     if "dispatcher" in _running:
         _running.pop("dispatcher").stop(_settings.graceful_seconds)
-    world = _world(worker)
     world.executor.shutdown(wait=True)
     world.database.close()
 

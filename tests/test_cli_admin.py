@@ -192,6 +192,7 @@ def test_a_list_holds_more_than_a_page(run, run_json, app):
         (["clients", "create", "a\nb"], "NAME"),
         (["clients", "create", os.fsdecode(b"\xff")], "NAME"),
         (["clients", "create", "x", "--default-sender", "no sender"], "--default-sender"),
+        (["clients", "create", "x", "--default-sender", "House", "--allowed-sender", "ACME"], "--default-sender"),
         (["clients", "create", "x", "--allowed-sender", "ACME", "--allowed-sender", "+1"], "+1"),
         (["clients", "create", "x", "--allowed-country", "XX"], "XX"),
         (["clients", "create", "x", "--allowed-country", "USA"], "USA"),

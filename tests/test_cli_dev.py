@@ -43,6 +43,7 @@ def test_both_lines_work_and_the_message_ends_delivered_whatever_the_environment
             "SMSAPI_WORKERS": "nonsense",
         }
         with dev("--bind", "127.0.0.1:0", "--state", str(tmp_path / "var"), **environ) as (process, shown):
+            assert stat.S_IMODE((tmp_path / "var").stat().st_mode) == 0o700
             sent = asked(shown["send"])
             assert (sent["status"], sent["test"], sent["from"]) == ("sent", False, "+14155550100")
             delivered = eventually(lambda: (m := asked(shown["look"])["data"][0])["status"] == "delivered" and m)
@@ -67,11 +68,13 @@ def test_a_key_that_was_pasted_works_after_a_restart_and_only_its_owner_may_read
     kept = tmp_path / "dev.json"
     kept.write_text('{"jwt_secret": "spoilt", "key": ["smsk_live_"]}')
     kept.chmod(0o644)
+    (tmp_path / "dev.db").touch(mode=0o644)
     arguments = ("--bind", f"[::1]:{free_port()}", "--state", str(tmp_path))
     with dev(*arguments) as (_, first):
         assert first["url"].startswith("http://[::1]:")
         assert json.loads(kept.read_text())["key"] == first["key"]
-        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+        for mine in tmp_path.iterdir():
+            assert stat.S_IMODE(mine.stat().st_mode) == 0o600, mine
         sent = asked(first["send"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dev.db", "dev.json"]
     with dev(*arguments) as (_, second):

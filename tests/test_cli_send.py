@@ -143,13 +143,43 @@ def test_it_gives_up_when_its_time_is_over_and_names_the_key_to_repeat_with():
 
 
 def test_nobody_there_is_4():
-    ended = called(
-        *("send", "--to", TO, "--text", "x", "--retry-for", "0", "--json"),
-        SMSAPI_URL=f"http://127.0.0.1:{free_port()}",
-        SMSAPI_TOKEN="smsk_test_x",
-    )
+    address = {"SMSAPI_URL": f"http://127.0.0.1:{free_port()}", "SMSAPI_TOKEN": "smsk_test_x"}
+    arguments = ("send", "--to", TO, "--text", "x", "--retry-for", "0")
+    assert json.loads(called(*arguments, "--json", **address).stdout)["code"] == "connection_failed"
+    ended = called(*arguments, **address)
     assert ended.exit_code == 4
-    assert json.loads(ended.stdout)["code"] == "connection_failed"
+    assert ended.stderr.startswith("smsapi send: connection_failed: No answer from ")
+
+
+def test_the_token_can_come_from_a_file_and_the_option_goes_before_it(tmp_path):
+    kept = tmp_path / "token"
+    kept.write_text("smsk_test_file\n")
+    with hostile([Reply(201, TAKEN)]) as service:
+        for more in ((), ("--token", "smsk_test_option")):
+            address = {"SMSAPI_URL": service.url, "SMSAPI_TOKEN_FILE": str(kept)}
+            assert called("send", "--to", TO, "--text", "x", *more, **address).exit_code == 0
+    assert [headers["X-API-Key"] for _, headers, _ in service.asked] == ["smsk_test_file", "smsk_test_option"]
+
+
+@pytest.mark.parametrize(
+    ("content", "environ", "said"),
+    [
+        (None, {}, "cannot be read from SMSAPI_TOKEN_FILE: FileNotFoundError"),
+        (b"\xff", {}, "cannot be read from SMSAPI_TOKEN_FILE: UnicodeDecodeError"),
+        (b"\n", {}, "is empty in SMSAPI_TOKEN_FILE"),
+        (b"HUSH HUSH", {}, "visible ASCII"),
+        (b"HUSH", {"SMSAPI_TOKEN": "HUSH"}, "are both set"),
+    ],
+)
+def test_a_token_file_that_is_of_no_use_is_2_and_says_why(tmp_path, content, environ, said):
+    kept = tmp_path / "token"
+    if content is not None:
+        kept.write_bytes(content)
+    address = {"SMSAPI_URL": "http://127.0.0.1:1", "SMSAPI_TOKEN_FILE": str(kept), **environ}
+    ended = called("send", "--to", TO, "--text", "x", **address)
+    assert ended.exit_code == 2, ended.output
+    assert said in " ".join(ended.stderr.split())
+    assert "HUSH" not in ended.output
 
 
 def test_two_messages_have_two_keys():

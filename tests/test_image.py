@@ -11,7 +11,8 @@ from smsapi.settings import Settings, read_settings
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+COMPOSE = yaml.safe_load(COMPOSE_TEXT)
 OURS = ("api", "migrate", "simulator")
 
 
@@ -23,7 +24,8 @@ def found(pattern, text):
 
 def test_every_variable_of_the_containers_is_a_setting_of_the_service():
     known = {setting.metadata["name"] for setting in fields(Settings)}
-    given = {name.removesuffix("_FILE") for ours in OURS for name in COMPOSE["services"][ours]["environment"]}
+    names = {name for ours in OURS for name in COMPOSE["services"][ours]["environment"]}
+    given = {name if name in known else name.removesuffix("_FILE") for name in names}
     assert "SMSAPI_JWT_SECRET" in given
     assert given <= known
 
@@ -38,7 +40,23 @@ def test_the_port_is_one_and_the_same_everywhere():
     assert found(r'^CMD \["serve", "--bind", "0\.0\.0\.0:(\d+)"\]$', DOCKERFILE) == port
     assert found(r"http://127\.0\.0\.1:(\d+)/healthz", DOCKERFILE) == port
     assert COMPOSE["services"]["api"]["ports"] == [f"127.0.0.1:${{SMSAPI_PORT:-8000}}:{port}"]
-    assert COMPOSE["services"]["api"]["environment"]["SMSAPI_PUBLIC_URL"].endswith(f"http://api:{port}}}")
+    assert found(r"SMSAPI_PUBLIC_URL=http://api:(\d+)$", COMPOSE_TEXT) == port
+
+
+def test_the_example_with_the_simulator_sets_all_that_is_needed_to_serve():
+    exports = re.findall(r"^#     export (.+)$", COMPOSE_TEXT, re.MULTILINE)
+    given = dict(
+        pair.split("=", 1) for line in exports for pair in line.replace("$(openssl rand -hex 32)", "0" * 64).split()
+    )
+    assert given.keys() <= COMPOSE["services"]["api"]["environment"].keys()
+    assert read_settings(given, to_serve=True).plivo_url == "http://simulator:8099"
+
+
+def test_what_compose_passes_on_and_nobody_gave_counts_as_not_set():
+    environment = COMPOSE["services"]["api"]["environment"]
+    optional = {name for name, value in environment.items() if value == f"${{{name}:-}}"}
+    assert {"SMSAPI_PUBLIC_URL", "SMSAPI_METRICS_TOKEN", "SMSAPI_LIMIT_LOGIN", "SENTRY_ENVIRONMENT"} <= optional
+    assert read_settings(dict.fromkeys(optional, "")) == read_settings({})
 
 
 @pytest.mark.parametrize("name", COMPOSE["services"])

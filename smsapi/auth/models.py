@@ -105,17 +105,21 @@ def _tuple(value: Any) -> tuple[str, ...] | None:
     return None if value is None else tuple(value)
 
 
-def to_client(row: Row[Any]) -> Client:
-    """Return the client of a row that has the columns of ``clients``."""
+def to_client(row: Row[Any], prefix: str = "") -> Client:
+    """Return the client of a row that has the columns of ``clients``, each with this prefix to its name."""
+
+    def value(name: str) -> Any:
+        return getattr(row, prefix + name)
+
     return Client(
-        id=row.id,
-        name=row.name,
-        default_sender=row.default_sender,
-        allowed_senders=_tuple(row.allowed_senders),
-        allowed_countries=_tuple(row.allowed_countries),
-        limits=dict(row.limits),
-        created_at=row.created_at,
-        updated_at=row.updated_at,
+        id=value("id"),
+        name=value("name"),
+        default_sender=value("default_sender"),
+        allowed_senders=_tuple(value("allowed_senders")),
+        allowed_countries=_tuple(value("allowed_countries")),
+        limits=dict(value("limits")),
+        created_at=value("created_at"),
+        updated_at=value("updated_at"),
     )
 
 

@@ -4,20 +4,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from limits import parse_many
 from marshmallow import ValidationError, fields, post_load, validate, validates_schema
 
 from smsapi.auth.models import MODES, SCOPES
 from smsapi.auth.quotas import POLICIES
+from smsapi.settings.parsers import limit_list
 from smsapi.sms.phone import is_country
 from smsapi.sms.sender import InvalidSender, classify_sender
 from smsapi.web.fields import Line, Moment, StrictSchema, Whole
 
 MAX_OVERLAP_SECONDS = 30 * 86400
-_MAX_LIMITS_LENGTH = 255
-# Beyond these a moment in microseconds would no longer be exact in Redis.
-_MAX_QUOTA = 1_000_000_000
-_MAX_WINDOW_SECONDS = 366 * 86400
 
 
 def check_sender(value: str) -> None:
@@ -31,13 +27,9 @@ def check_sender(value: str) -> None:
 def check_limits(value: str) -> None:
     """Raise a ValidationError where the text is no list of limits, or one that the limiter could not count."""
     try:
-        found = parse_many(value)
-    except ValueError:
-        raise ValidationError("Must be limits such as 600 per minute; 10000 per day.") from None
-    if len(value) > _MAX_LIMITS_LENGTH or any(
-        item.amount > _MAX_QUOTA or item.get_expiry() > _MAX_WINDOW_SECONDS for item in found
-    ):
-        raise ValidationError("Must be at most 1000000000 per window, windows of at most a year, in 255 characters.")
+        limit_list(value)
+    except ValueError as rule:
+        raise ValidationError(f"{str(rule).capitalize()}.") from None
 
 
 def check_country(value: str) -> None:

@@ -1,6 +1,6 @@
 """Clients, keys and revocation: queries and decisions, within the caller's transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -20,7 +20,7 @@ from smsapi.auth.models import (
 )
 from smsapi.auth.secrets import PresentedKey, make_key
 from smsapi.db import Database
-from smsapi.errors import NotFound, ScopeMissing
+from smsapi.errors import InvalidInput, NotFound, ScopeMissing
 from smsapi.ids import new_id
 
 # Columns of both tables in one row: the client's with a prefix, the key's bare.
@@ -33,22 +33,38 @@ _BY_TOKEN = _BY_KEY.where(~exists().where(revoked_tokens.c.jti == bindparam("jti
 
 
 def create_client(connection: Connection, now: datetime, *, name: str, **values: Any) -> Client:
-    """Store a new client; ``values`` are its other columns. It has no key yet."""
-    row = {
+    """Store a new client; ``values`` are its other columns. It has no key yet.
+
+    Raises:
+        InvalidInput: its default sender is not among the senders that it is allowed.
+
+    """
+    row: dict[str, Any] = {
         "default_sender": None,
         "allowed_senders": None,
         "allowed_countries": None,
         "limits": {},
         **values,
     }
+    check_default_sender(row["default_sender"], row["allowed_senders"])
     client_id = new_id()
     connection.execute(insert(clients).values(id=client_id, name=name, created_at=now, updated_at=now, **row))
     return get_client(connection, client_id)
 
 
-def get_client(connection: Connection, client_id: UUID) -> Client:
-    """Return the client, or raise :class:`NotFound`."""
-    row = connection.execute(select(clients).where(clients.c.id == client_id)).one_or_none()
+def check_default_sender(sender: str | None, allowed: Collection[str] | None) -> None:
+    """Raise :class:`InvalidInput` where the default sender is one that every message would be refused for."""
+    if sender is not None and allowed is not None and sender not in allowed:
+        raise InvalidInput.at("/default_sender", "Must be one of the client's allowed senders.")
+
+
+def get_client(connection: Connection, client_id: UUID, *, lock: bool = False) -> Client:
+    """Return the client, or raise :class:`NotFound`; with ``lock``, nobody else changes it in this transaction."""
+    query = select(clients).where(clients.c.id == client_id)
+    if lock:
+        # Not the id: that would hold up every message and key that is stored for the client meanwhile.
+        query = query.with_for_update(key_share=True)
+    row = connection.execute(query).one_or_none()
     if row is None:
         raise NotFound("There is no such client.")
     return to_client(row)
@@ -63,8 +79,17 @@ def list_clients(connection: Connection, *, limit: int, before: UUID | None) -> 
 
 
 def update_client(connection: Connection, now: datetime, client_id: UUID, changes: dict[str, Any]) -> Client:
-    """Change these columns of the client; its next request sees them, on every process."""
-    get_client(connection, client_id)
+    """Change these columns of the client; its next request sees them, on every process.
+
+    Raises:
+        InvalidInput: its default sender would not be among the senders that it is allowed.
+
+    """
+    # Locked: of two changes at once, to the default and to what is allowed, the second sees the first.
+    old = get_client(connection, client_id, lock=True)
+    check_default_sender(
+        changes.get("default_sender", old.default_sender), changes.get("allowed_senders", old.allowed_senders)
+    )
     connection.execute(update(clients).where(clients.c.id == client_id).values(updated_at=now, **changes))
     return get_client(connection, client_id)
 
@@ -121,6 +146,12 @@ def check_may_end(caller: Caller, key: ApiKey) -> None:
     """Raise :class:`ScopeMissing` where a test key would stop a live one."""
     if key.live and not caller.key.live:
         raise ScopeMissing("A test key cannot revoke a live key.")
+
+
+def check_may_change_clients(caller: Caller) -> None:
+    """Raise :class:`ScopeMissing` where a test key would change what live messages depend on."""
+    if not caller.key.live:
+        raise ScopeMissing("A test key cannot change clients.")
 
 
 def get_key(connection: Connection, key_id: UUID, *, client_id: UUID | None, lock: bool = False) -> ApiKey:
@@ -199,17 +230,7 @@ def _caller(row: Any, now: datetime) -> Caller | None:
     key = to_api_key(row)
     if not key.works_at(now):
         return None
-    client = Client(
-        id=row.client_id,
-        name=row.client_name,
-        default_sender=row.client_default_sender,
-        allowed_senders=None if row.client_allowed_senders is None else tuple(row.client_allowed_senders),
-        allowed_countries=None if row.client_allowed_countries is None else tuple(row.client_allowed_countries),
-        limits=dict(row.client_limits),
-        created_at=row.client_created_at,
-        updated_at=row.client_updated_at,
-    )
-    return Caller(client=client, key=key, scopes=frozenset(key.scopes))
+    return Caller(client=to_client(row, "client_"), key=key, scopes=frozenset(key.scopes))
 
 
 def revoke_token(connection: Connection, database: Database, now: datetime, *, jti: str, expires_at: datetime) -> None:

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
 import orjson
 from flask import Blueprint, after_this_request, request
@@ -17,14 +16,23 @@ from smsapi.auth.quotas import POLICIES, limits_of
 from smsapi.auth.secrets import PresentedKey, read_key, read_key_parts
 from smsapi.auth.tokens import issue_token, read_token
 from smsapi.clock import rfc3339
-from smsapi.errors import InvalidGrant, InvalidInput, InvalidScope, NotFound, Unauthenticated, UnsupportedGrant
-from smsapi.ids import read_id, show_id
+from smsapi.errors import (
+    InvalidGrant,
+    InvalidInput,
+    InvalidScope,
+    NotFound,
+    ScopeMissing,
+    Unauthenticated,
+    UnsupportedGrant,
+)
+from smsapi.ids import show_id
 from smsapi.web.answers import Answer, answer
 from smsapi.web.body import load, load_body, load_optional_body, load_query
 from smsapi.web.context import deps, to_response
 from smsapi.web.once import answer_once
 from smsapi.web.operations import operation
 from smsapi.web.pagination import Page, PageQuery, page_of
+from smsapi.web.paths import id_in_path
 
 blueprint = Blueprint("auth", __name__)
 
@@ -123,11 +131,12 @@ def revoke_token() -> Response:
         token = read_token(order.token, world.clock.now())
         with world.database.transaction() as connection:
             # Only one's own client's tokens: otherwise whoever finds a token in a log could end it.
-            service.get_key(connection, token.key_id, client_id=caller().client.id)
+            key = service.get_key(connection, token.key_id, client_id=caller().client.id)
+            service.check_may_end(caller(), key)
             service.revoke_token(
                 connection, world.database, world.clock.now(), jti=token.jti, expires_at=token.expires_at
             )
-    except (Unauthenticated, NotFound):
+    except (Unauthenticated, NotFound, ScopeMissing):
         pass
     return to_response(answer({}))
 
@@ -213,7 +222,7 @@ def revoke_key(key_id: str) -> Response:
     """Make the key, and every token minted from it, stop working at once."""
     world, own = deps(), caller().client.id
     with world.database.transaction() as connection:
-        key = service.get_key(connection, _id("key", key_id), client_id=own)
+        key = service.get_key(connection, id_in_path("key", key_id, what="API key"), client_id=own)
         service.check_may_end(caller(), key)
         service.revoke_key(connection, world.clock.now(), key.id, client_id=own)
     return Response(status=204)
@@ -235,7 +244,7 @@ def rotate_key(key_id: str) -> Response:
     own = caller().client.id
 
     def act(connection: Connection) -> Answer:
-        old = service.get_key(connection, _id("key", key_id), client_id=own)
+        old = service.get_key(connection, id_in_path("key", key_id, what="API key"), client_id=own)
         service.check_may_mint(caller(), live=old.live, scopes=old.scopes)
         key, shown = service.rotate_key(
             connection, deps().clock.now(), old.id, client_id=own, overlap_seconds=order.overlap_seconds
@@ -255,6 +264,8 @@ def rotate_key(key_id: str) -> Response:
 )
 def create_client() -> Response:
     """Make a client, a calling service; it has no key yet."""
+    # Not within what is answered once: a refusal of this key is not the answer for the client's other keys.
+    service.check_may_change_clients(caller())
     order = load_body(_client_order, schemas.ClientChanges)
 
     def act(connection: Connection) -> Answer:
@@ -284,10 +295,13 @@ def list_clients() -> Response:
 )
 def update_client(client_id: str) -> Response:
     """Change what is given; the client's next request sees it, on every process."""
+    service.check_may_change_clients(caller())
     changes = load_body(_client_patch, schemas.ClientChanges)
     world = deps()
     with world.database.transaction() as connection:
-        changed = service.update_client(connection, world.clock.now(), _id("cli", client_id), changes.values)
+        changed = service.update_client(
+            connection, world.clock.now(), id_in_path("cli", client_id, what="client"), changes.values
+        )
     return to_response(answer(present_client(changed)))
 
 
@@ -318,13 +332,6 @@ def present_client(client: Client) -> dict[str, Any]:
         "created_at": rfc3339(client.created_at),
         "updated_at": rfc3339(client.updated_at),
     }
-
-
-def _id(prefix: str, shown: str) -> UUID:
-    found = read_id(prefix, shown)
-    if found is None:
-        raise NotFound("There is no such thing.")
-    return found
 
 
 def _without_secret(made: Answer) -> Answer:

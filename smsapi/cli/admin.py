@@ -19,7 +19,7 @@ from smsapi.auth.schemas import MAX_OVERLAP_SECONDS, check_country, check_limits
 from smsapi.auth.views import present_client, present_key
 from smsapi.clock import rfc3339
 from smsapi.db import Database
-from smsapi.errors import SmsapiError, StoreUnavailable
+from smsapi.errors import InvalidInput, SmsapiError, StoreUnavailable
 from smsapi.ids import read_id, show_id
 from smsapi.settings import read_settings
 
@@ -139,6 +139,10 @@ def create_client(
     as_json: bool,
 ) -> None:
     """Make a client called NAME."""
+    try:
+        service.check_default_sender(default_sender, allowed_senders or None)
+    except InvalidInput as error:
+        raise click.BadParameter(error.errors[0].message, param_hint="--default-sender") from None
     with open_database() as store, store.transaction() as connection:
         made = service.create_client(
             connection,

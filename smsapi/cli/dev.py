@@ -129,7 +129,10 @@ def _simulated(port: int) -> Iterator[Simulator]:
 def _opened(state: Path) -> tuple[Database, dict[str, str]]:
     """Return the store with its schema, and the demo's secrets with a key that works there."""
     try:
-        state.mkdir(parents=True, exist_ok=True)
+        # Of what was there already only the files are closed: the directory may be one that others work in too.
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (state / "dev.db").touch(mode=0o600)
+        (state / "dev.db").chmod(0o600)
         memory = _remembered(state / "dev.json")
         database = Database(f"sqlite:///{(state / 'dev.db').resolve()}")
         migrations.upgrade(database)

@@ -1,8 +1,10 @@
 """``smsapi send``: one message from a script, repeated safely until it is taken or refused."""
 
+import os
 import re
 import sys
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -10,6 +12,7 @@ from uuid import uuid4
 import click
 import orjson
 import requests
+from click.core import ParameterSource
 
 EXIT_REFUSED = 1
 EXIT_NOT_ALLOWED = 3
@@ -22,6 +25,7 @@ _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 15.0
 # Longer than the service may wait for Plivo.
 _TIMEOUT_SECONDS = 45
+_TOKEN_FILE = "SMSAPI_TOKEN_FILE"  # noqa: S105 - the name of a variable
 
 
 def _visible(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
@@ -29,6 +33,27 @@ def _visible(_context: click.Context, _option: click.Parameter, value: str | Non
         # Without the value: it may be a secret.
         raise click.BadParameter("must be visible ASCII, without spaces and line ends")
     return value
+
+
+def _token(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    if os.environ.get(_TOKEN_FILE) and context.get_parameter_source("token") is ParameterSource.ENVIRONMENT:
+        raise click.BadParameter(f"SMSAPI_TOKEN and {_TOKEN_FILE} are both set; set one")
+    if value is None:
+        raise click.MissingParameter(ctx=context, param=option)
+    return _visible(context, option, value)
+
+
+def _token_in_its_file() -> str | None:
+    path = os.environ.get(_TOKEN_FILE)
+    if not path:
+        return None
+    try:
+        token = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"cannot be read from {_TOKEN_FILE}: {type(error).__name__}") from None
+    if not token:
+        raise click.BadParameter(f"is empty in {_TOKEN_FILE}")
+    return token
 
 
 def _service(_context: click.Context, _option: click.Parameter, value: str) -> str:
@@ -64,8 +89,9 @@ def _text(_context: click.Context, _option: click.Parameter, value: str) -> str:
     "--token",
     envvar="SMSAPI_TOKEN",
     required=True,
-    callback=_visible,
-    help="An API key or an access token. [SMSAPI_TOKEN]",
+    default=_token_in_its_file,
+    callback=_token,
+    help="An API key or an access token. [SMSAPI_TOKEN, or the name of its file in SMSAPI_TOKEN_FILE]",
 )
 @click.option("--wait", type=click.IntRange(0, 30), default=10, show_default=True, help="Seconds to wait for Plivo.")
 @click.option(
@@ -149,7 +175,8 @@ def _tell(status: int | None, answer: dict[str, Any], code: int) -> None:
     if code == 0:
         click.echo(f"{answer['id']} {answer.get('status', '')}")
         return
-    click.echo(f"smsapi send: {status or ''} {answer.get('code', '')}: {answer.get('detail', 'no detail')}", err=True)
+    what = " ".join(str(each) for each in (status, answer.get("code")) if each)
+    click.echo(f"smsapi send: {what}: {answer.get('detail', 'no detail')}", err=True)
     errors = answer.get("errors")
     for each in errors if isinstance(errors, list) else ():
         if isinstance(each, dict):

@@ -1,6 +1,6 @@
 """Claiming due messages: each is held by one worker at a time, and a dead worker's come back when its lease ends."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -45,13 +45,6 @@ def claim_due(connection: Connection, now: datetime, *, lease_seconds: float, li
             .values(due_at=now + timedelta(seconds=lease_seconds), epoch=columns.epoch + 1)
         )
     return claims
-
-
-def give_back(connection: Connection, now: datetime, claims: Iterable[Claim]) -> None:
-    """Make claimed messages due again that nobody has begun to send; those that were taken over stay as they are."""
-    for claim in claims:
-        held = (messages.c.id == claim.message_id, messages.c.epoch == claim.epoch, messages.c.status == claim.status)
-        connection.execute(update(messages).where(*held, messages.c.due_at.is_not(None)).values(due_at=now))
 
 
 def anything_due(connection: Connection, now: datetime) -> bool:

@@ -5,23 +5,21 @@ everything when the process ends, loses nothing.
 """
 
 import threading
-from collections import deque
 from datetime import datetime, timedelta
 
 import dramatiq
 from dramatiq.brokers.stub import StubBroker
 
 from smsapi.deps import Deps
-from smsapi.dispatch.claims import Claim, anything_due, claim_due, give_back
+from smsapi.dispatch.claims import Claim, anything_due, claim_due
 from smsapi.dispatch.run import run_claim
 from smsapi.errors import Unavailable
 from smsapi.ids import show_id
 from smsapi.log import get_logger
-from smsapi.web.idempotency import forget_expired
+from smsapi.web.idempotency import FORGET_BATCH, forget_expired
 
 log = get_logger()
 
-_BATCH = 4
 _QUEUE = "messages"
 _HOUSEKEEPING = timedelta(minutes=10)
 
@@ -37,8 +35,6 @@ class Dispatcher:
         self._worker: dramatiq.Worker | None = None
         self._sweeper: threading.Thread | None = None
         self._next_housekeeping: datetime | None = None
-        # Claimed and not begun when the store went away or the process was told to stop.
-        self._unbegun: deque[Claim] = deque()
         # No middleware: a pump that fails is not retried, since its messages come back by their leases.
         self._broker = StubBroker(middleware=[])
         self._pump: dramatiq.Actor[[], None] = dramatiq.Actor(
@@ -55,17 +51,13 @@ class Dispatcher:
         self._world.health.register("queue", self.is_alive)
 
     def stop(self, timeout_seconds: float = 30.0) -> None:
-        """Take nothing new, let running calls end within the time, give back what was not begun, stop the threads."""
+        """Take nothing new, let running calls end within the time, stop the threads."""
         self._stopping.set()
         if self._worker is not None:
             self._worker.stop(timeout=int(timeout_seconds * 1000))
         if self._sweeper is not None:
             self._sweeper.join(timeout_seconds)
         self._broker.close()
-        try:
-            self._give_back_unbegun()
-        except Unavailable:
-            log.warning("claims_not_given_back", reason="the database does not answer")
 
     def is_alive(self) -> bool:
         """Say whether the sweep still runs; without it nothing would be sent but what is hinted."""
@@ -90,39 +82,21 @@ class Dispatcher:
         world = self._world
         while not self._stopping.is_set():
             with world.database.transaction() as connection:
-                claims = claim_due(
-                    connection, world.clock.now(), lease_seconds=world.settings.lease_seconds, limit=_BATCH
-                )
+                # One at a time: what a thread held beside the one it sends would wait while other threads are idle.
+                claims = claim_due(connection, world.clock.now(), lease_seconds=world.settings.lease_seconds, limit=1)
             if not claims:
                 return
-            if len(claims) == _BATCH:
-                self.hint()
-            self._run_each(deque(claims))
+            # Where one was due there may be more, and another thread may be idle.
+            self.hint()
+            self._run(claims[0])
 
-    def _run_each(self, claims: deque[Claim]) -> None:
+    def _run(self, claim: Claim) -> None:
         try:
-            while claims and not self._stopping.is_set():
-                claim = claims[0]
-                try:
-                    run_claim(self._world, claim)
-                except Unavailable:
-                    raise
-                except Exception:  # the others are sent all the same; this one comes back when its lease ends
-                    log.exception("dispatch_failed", message_id=show_id("msg", claim.message_id))
-                claims.popleft()
-        finally:
-            self._unbegun.extend(claims)
-
-    def _give_back_unbegun(self) -> None:
-        claims = [self._unbegun.popleft() for _ in range(len(self._unbegun))]
-        if not claims:
-            return
-        try:
-            with self._world.database.transaction() as connection:
-                give_back(connection, self._world.clock.now(), claims)
+            run_claim(self._world, claim)
         except Unavailable:
-            self._unbegun.extend(claims)
             raise
+        except Exception:  # the others are sent all the same; this one comes back when its lease ends
+            log.exception("dispatch_failed", message_id=show_id("msg", claim.message_id))
 
     def _sweep_for_ever(self) -> None:
         while not self._stopping.wait(self._world.settings.dispatch_sweep_seconds):
@@ -134,15 +108,20 @@ class Dispatcher:
                 log.exception("sweep_failed")
 
     def _sweep(self) -> None:
-        # Otherwise a gauge would show how things stood when this process, of several, was last asked.
-        self._world.metrics.refresh()
         now = self._world.clock.now()
-        self._give_back_unbegun()
         with self._world.database.read() as connection:
             due = anything_due(connection, now)
         if due:
             self.hint()
         if self._next_housekeeping is None or now >= self._next_housekeeping:
             self._next_housekeeping = now + _HOUSEKEEPING
+            self._forget_expired_keys(now)
+        # Otherwise a gauge would show how things stood when this process, of several, was last asked. It comes last:
+        # a gauge that cannot be looked up must not keep messages waiting.
+        self._world.metrics.refresh()
+
+    def _forget_expired_keys(self, now: datetime) -> None:
+        forgotten = FORGET_BATCH
+        while forgotten == FORGET_BATCH and not self._stopping.is_set():
             with self._world.database.transaction() as connection:
-                forget_expired(connection, now)
+                forgotten = forget_expired(connection, now)

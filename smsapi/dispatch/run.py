@@ -25,4 +25,6 @@ def run_claim(world: Deps, claim: Claim) -> None:
         elif message.test:
             play_receipts(world, connection, message)
         else:
-            connection.execute(update(messages).where(messages.c.id == message.id).values(due_at=None))
+            # Whatever brought it here: without a due time what is queued would never be sent.
+            settled = (messages.c.id == message.id, messages.c.status != QUEUED)
+            connection.execute(update(messages).where(*settled).values(due_at=None))

@@ -47,6 +47,7 @@ messages = Table(
     Column("sent_at", UtcDateTime),
     Column("delivered_at", UtcDateTime),
     Index("ix_messages_client_id_id", "client_id", "id"),
+    Index("ix_messages_client_id_status_id", "client_id", "status", "id"),
     Index("ix_messages_client_id_to_number_id", "client_id", "to_number", "id"),
     Index("ix_messages_client_id_reference_id", "client_id", "reference", "id"),
 )

@@ -6,11 +6,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
+from smsapi.auth.models import Caller
 from smsapi.errors import NotFound
 from smsapi.ids import new_id
 from smsapi.messages.models import Message, message_events, messages, to_message, to_row
+from smsapi.messages.statuses import QUEUED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,7 @@ _INSERT_MESSAGE = insert(messages)
 _INSERT_EVENT = insert(message_events)
 _ONE_MESSAGE = select(messages).where(messages.c.id == bindparam("message_id"))
 _ONE_OF_CLIENT = _ONE_MESSAGE.where(messages.c.client_id == bindparam("of_client"))
+_ONE_TEST_OF_CLIENT = _ONE_OF_CLIENT.where(messages.c.test)
 _LOCKED_MESSAGE = _ONE_MESSAGE.with_for_update()
 
 
@@ -57,7 +60,16 @@ def add_event(connection: Connection, message: Message, kind: str, at: datetime,
 def get_message(connection: Connection, message_id: UUID, *, client_id: UUID | None = None) -> Message:
     """Return the message, of this client only where one is given, or raise :class:`NotFound`."""
     query, given = (_ONE_MESSAGE, {}) if client_id is None else (_ONE_OF_CLIENT, {"of_client": client_id})
-    row = connection.execute(query, {"message_id": message_id, **given}).one_or_none()
+    return _found(connection.execute(query, {"message_id": message_id, **given}).one_or_none())
+
+
+def get_message_for(connection: Connection, caller: Caller, message_id: UUID) -> Message:
+    """Return the message where the caller may read it, or raise :class:`NotFound`: with a test key, test ones only."""
+    query = _ONE_OF_CLIENT if caller.key.live else _ONE_TEST_OF_CLIENT
+    return _found(connection.execute(query, {"message_id": message_id, "of_client": caller.client.id}).one_or_none())
+
+
+def _found(row: Row[Any] | None) -> Message:
     if row is None:
         raise NotFound("There is no such message.")
     return to_message(row)
@@ -69,11 +81,20 @@ def lock_message(connection: Connection, message_id: UUID) -> Message | None:
     return None if row is None else to_message(row)
 
 
+def let_go(connection: Connection, now: datetime, message: Message) -> None:
+    """Make a message due now that its holder has not begun to send."""
+    held = (messages.c.id == message.id, messages.c.epoch == message.epoch, messages.c.status == QUEUED)
+    connection.execute(update(messages).where(*held, messages.c.attempts == 0).values(due_at=now))
+
+
 def list_messages(
-    connection: Connection, client_id: UUID, wanted: Filter, *, limit: int, before: UUID | None
+    connection: Connection, caller: Caller, wanted: Filter, *, limit: int, before: UUID | None
 ) -> Sequence[Message]:
-    """Return up to ``limit + 1`` messages of the client, newest first, older than ``before``."""
-    query = select(messages).where(messages.c.client_id == client_id).order_by(messages.c.id.desc()).limit(limit + 1)
+    """Return up to ``limit + 1`` messages that the caller may read, newest first, older than ``before``."""
+    own = messages.c.client_id == caller.client.id
+    query = select(messages).where(own).order_by(messages.c.id.desc()).limit(limit + 1)
+    if not caller.key.live:
+        query = query.where(messages.c.test)
     if before is not None:
         query = query.where(messages.c.id < before)
     exact = {"status": wanted.status, "to_number": wanted.to, "sender": wanted.sender, "reference": wanted.reference}

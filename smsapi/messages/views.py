@@ -1,13 +1,9 @@
 """The blueprint ``messages``: reading what became of each message."""
 
-from uuid import UUID
-
 from flask import Blueprint
 from flask.wrappers import Response
 
 from smsapi.auth.guard import caller
-from smsapi.errors import NotFound
-from smsapi.ids import read_id
 from smsapi.messages import schemas, store
 from smsapi.messages.present import present_event, present_message
 from smsapi.web.answers import answer
@@ -16,6 +12,7 @@ from smsapi.web.context import deps, to_response
 from smsapi.web.fields import StrictSchema
 from smsapi.web.operations import operation
 from smsapi.web.pagination import page_of
+from smsapi.web.paths import id_in_path
 
 blueprint = Blueprint("messages", __name__)
 
@@ -31,11 +28,11 @@ _no_query = StrictSchema()
     answers={200: schemas.MessageListSchema},
 )
 def list_messages() -> Response:
-    """Return a page of the client's messages, newest first."""
+    """Return a page of the client's messages, newest first; to a test key, of its test messages only."""
     query = load_query(_query, schemas.MessageQuery)
     with deps().database.read() as connection:
         found = store.list_messages(
-            connection, caller().client.id, query.wanted, limit=query.page.limit, before=query.page.before
+            connection, caller(), query.wanted, limit=query.page.limit, before=query.page.before
         )
     return to_response(answer(page_of(found, query.page.limit, present_message, lambda message: message.id)))
 
@@ -49,10 +46,10 @@ def list_messages() -> Response:
     problems=("not_found",),
 )
 def get_message(message_id: str) -> Response:
-    """Return the message as it stands now."""
+    """Return the message as it stands now; a test key finds test messages only."""
     load_query(_no_query, dict)
     with deps().database.read() as connection:
-        found = store.get_message(connection, _id(message_id), client_id=caller().client.id)
+        found = store.get_message_for(connection, caller(), id_in_path("msg", message_id, what="message"))
     return to_response(answer(present_message(found)))
 
 
@@ -68,13 +65,6 @@ def list_events(message_id: str) -> Response:
     """Return the message's events, oldest first."""
     load_query(_no_query, dict)
     with deps().database.read() as connection:
-        found = store.get_message(connection, _id(message_id), client_id=caller().client.id)
+        found = store.get_message_for(connection, caller(), id_in_path("msg", message_id, what="message"))
         events = store.list_events(connection, found.id)
     return to_response(answer({"data": [present_event(event) for event in events]}))
-
-
-def _id(shown: str) -> UUID:
-    found = read_id("msg", shown)
-    if found is None:
-        raise NotFound("There is no such message.")
-    return found

@@ -74,8 +74,8 @@ def _refuse_sender(order: Order, sender: Sender | None, client: Client, number: 
     if sender.value == order.to:
         return SenderNotAllowed("A message cannot go from a number to itself.")
     allowed = client.allowed_senders
-    # What the client itself was given counts as allowed; the default of the whole service does not.
-    if allowed is not None and sender.value not in {*allowed, client.default_sender}:
+    # A default is no way around it, neither the client's nor the whole service's.
+    if allowed is not None and sender.value not in allowed:
         return SenderNotAllowed("The client may not use this sender.")
     reason = check_sender_for_country(sender, number.country)
     return None if reason is None else SenderNotAllowed(reason)

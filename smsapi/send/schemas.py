@@ -7,10 +7,10 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, post_load, validate
 
+from smsapi.auth.schemas import check_sender
 from smsapi.messages.schemas import CATEGORIES, ENCODINGS, PriceSchema
 from smsapi.send.order import Order
 from smsapi.sms.phone import InvalidNumber, parse_number
-from smsapi.sms.sender import InvalidSender, classify_sender
 from smsapi.web.fields import Line, StrictSchema, Truth, Whole
 
 # Longer than any cap that SMSAPI_GSM7_MAX_UNITS allows; what is shorter and still too long is text_too_long.
@@ -27,13 +27,6 @@ def _number(value: str) -> None:
         raise ValidationError(str(error)) from None
 
 
-def _sender(value: str) -> None:
-    try:
-        classify_sender(value)
-    except InvalidSender as error:
-        raise ValidationError(str(error)) from None
-
-
 def _printable(value: str) -> None:
     if found := _NOT_IN_TEXT.search(value):
         raise ValidationError(f"Must not contain control characters but line ends (U+{ord(found.group()):04X}).")
@@ -44,7 +37,10 @@ class Amount(fields.Field[Decimal]):
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Decimal:
         del attr, data, kwargs
-        text = value if isinstance(value, str) else "" if isinstance(value, bool) else str(value)
+        text = value if isinstance(value, str) else ""
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            # Python writes a small number as 1e-05.
+            text = format(Decimal(str(value)), "f")
         if not _AMOUNT.fullmatch(text):
             raise ValidationError('Must be a decimal such as "0.05", with at most six places.')
         return Decimal(text)
@@ -66,7 +62,7 @@ class OrderSchema(StrictSchema):
     from_ = fields.String(
         data_key="from",
         load_default=None,
-        validate=_sender,
+        validate=check_sender,
         metadata={"description": "A number, a short code or 1 to 11 letters and digits. Default: the client's sender."},
     )
     expires_in = Whole(

@@ -1,6 +1,7 @@
 """The whole of a send: take the message, deliver it while the caller waits, and answer with what came of it."""
 
 import contextvars
+from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import timedelta
 from typing import Any
@@ -11,7 +12,7 @@ from smsapi.errors import Unavailable
 from smsapi.log import get_logger
 from smsapi.messages.models import Message
 from smsapi.messages.present import MICROS, show_micros
-from smsapi.messages.store import get_message
+from smsapi.messages.store import get_message, let_go
 from smsapi.send.accept import Declined, Replayed, accept, answer_for
 from smsapi.send.deliver import deliver
 from smsapi.send.order import Order
@@ -32,9 +33,24 @@ def send_message(
 
     Raises:
         InvalidInput, IdempotencyKeyReused, IdempotencyInProgress: as :func:`smsapi.send.accept.accept` says.
-        StoreUnavailable: the store does not answer; nothing was taken.
+        StoreUnavailable: the store does not answer; nothing was taken, or whether it was is not known.
 
     """
+    waits = preference.wait_seconds is not None and world.waiting.acquire(blocking=False)
+    if preference.wait_seconds is not None and not waits:
+        # All that may wait do so already. One more would leave no thread for those who do not wait: the answer is
+        # 202 now, as it would be after the wait with a Plivo that is so slow.
+        preference = Preference(None, None)
+    try:
+        return _send(world, caller, order, claim=claim, preference=preference, request_id=request_id)
+    finally:
+        if waits:
+            world.waiting.release()
+
+
+def _send(
+    world: Deps, caller: Caller, order: Order, *, claim: Claim | None, preference: Preference, request_id: str
+) -> tuple[Answer, bool]:
     taken = accept(world, caller, order, claim=claim, preference=preference, request_id=request_id)
     if isinstance(taken, Replayed | Declined):
         return taken.answer, isinstance(taken, Replayed)
@@ -55,12 +71,25 @@ def _deliver_while_waiting(world: Deps, message: Message, wait_seconds: float) -
     running = world.executor.submit(context.run, lambda: deliver(world, message.id, message.epoch, wait_until=until))
     try:
         return running.result(timeout=wait_seconds)
-    except FutureTimeoutError:
+    except (FutureTimeoutError, CancelledError):
+        if running.cancel():
+            # It had not begun, and should not stand in line here while a dispatcher has time.
+            return _hand_over(world, message)
         return _reread(world, message)
     except Unavailable:
         # The message is stored, so it is taken; its lease ends, and a dispatcher goes on from what was written.
         log.warning("delivery_interrupted")
         return message
+
+
+def _hand_over(world: Deps, message: Message) -> Message:
+    try:
+        with world.database.transaction() as connection:
+            let_go(connection, world.clock.now(), message)
+    except Unavailable:
+        return message  # the lease ends in any case
+    world.bell.ring()
+    return message
 
 
 def _reread(world: Deps, message: Message) -> Message:

@@ -230,7 +230,16 @@ class Settings:
     )
     workers: int = _setting("SMSAPI_WORKERS", parsers.whole_number(1, 256), "Processes of `smsapi serve`.", default=2)
     threads: int = _setting(
-        "SMSAPI_THREADS", parsers.whole_number(1, 512), "Request threads of each process.", default=16
+        "SMSAPI_THREADS",
+        parsers.whole_number(1, 512),
+        "Request threads of each process. Three quarters of them may wait for Plivo at once.",
+        default=32,
+    )
+    request_read_seconds: float = _setting(
+        "SMSAPI_REQUEST_READ_SECONDS",
+        parsers.seconds(0.5, 600),
+        "How long a request may take to arrive, headers and body, before its connection is cut off.",
+        default=10.0,
     )
     graceful_seconds: int = _setting(
         "SMSAPI_GRACEFUL_SECONDS",

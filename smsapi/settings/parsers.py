@@ -9,10 +9,16 @@ from limits import parse_many
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from smsapi.sms.phone import is_country
+from smsapi.sms.sender import InvalidSender, classify_sender
+
 _MAX_PORT = 65535
+_MAX_LIMITS_LENGTH = 255
 # Beyond these a moment in microseconds would no longer be exact in Redis.
 _MAX_QUOTA = 1_000_000_000
 _MAX_WINDOW_SECONDS = 366 * 86400
+# The library reads a window of 0 minutes as one of a minute.
+_NO_WINDOW = re.compile(r"(/|per)\s*0+(?![0-9])", re.IGNORECASE | re.ASCII)
 
 
 def text(value: str) -> str:
@@ -179,31 +185,38 @@ def existing_file(value: str) -> Path:
 
 
 def sender(value: str) -> str:
-    """Return what can be a sender in form: E.164, a short code, or letters and digits."""
-    if not re.fullmatch(r"\+[1-9][0-9]{1,14}|[0-9]{3,8}|(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,11}", value, re.ASCII):
-        raise ValueError("must be a number such as +14155550100, a short code, or 1 to 11 letters and digits")
-    return value
+    """Return what can be a sender: a number in E.164, a short code, or letters and digits."""
+    try:
+        return classify_sender(value).value
+    except InvalidSender:
+        raise ValueError("must be a number such as +14155550100, a short code, or 1 to 11 letters and digits") from None
 
 
 def countries(value: str) -> tuple[str, ...]:
     """Return the ISO 3166 alpha-2 codes of a list, in capitals."""
     codes = tuple(code.upper() for code in words(value))
-    if not all(re.fullmatch(r"[A-Z]{2}", code, re.ASCII) for code in codes):
-        raise ValueError("must be country codes of two letters, such as US,GB")
+    if not all(is_country(code) for code in codes):
+        raise ValueError("must be country codes of two letters (ISO 3166), such as US,GB")
     return codes
 
 
 def limit_list(value: str) -> str:
-    """Return limits in the notation of flask-limiter, checked."""
+    """Return limits in the notation of flask-limiter, which the limiter can count."""
     try:
         found = parse_many(value)
     except ValueError:
         found = []
-    if not found or any(
-        item.amount > _MAX_QUOTA or not 1 <= item.get_expiry() <= _MAX_WINDOW_SECONDS for item in found
-    ):
-        raise ValueError("must be limits such as 600 per minute; 10000 per day, windows of at most a year")
+    if not found or len(value) > _MAX_LIMITS_LENGTH or _NO_WINDOW.search(value):
+        raise ValueError(_LIMITS_RULE)
+    if any(item.amount > _MAX_QUOTA or not 1 <= item.get_expiry() <= _MAX_WINDOW_SECONDS for item in found):
+        raise ValueError(_LIMITS_RULE)
     return value
+
+
+_LIMITS_RULE = (
+    "must be limits such as 600 per minute; 10000 per day, "
+    f"each of at most {_MAX_QUOTA} in a second to a year, in {_MAX_LIMITS_LENGTH} characters"
+)
 
 
 def plivo_auth_id(value: str) -> str:

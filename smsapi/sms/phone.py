@@ -1,4 +1,4 @@
-"""Phone numbers: E.164 in, the number and its country out, and a form of it that a log may hold.
+"""Phone numbers: E.164 in, the number and its country out.
 
 Numbering plans come with the ``phonenumbers`` package and age with it. So the question asked by default is whether a
 number is *possible* (the length fits its country), not whether it is *valid* (its range was in use when the package
@@ -17,10 +17,6 @@ E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 
 _NON_GEOGRAPHIC = "001"  # what the package calls the region of satellite and other worldwide country codes
 _REMEMBERED = 8192
-
-_LOGGED_FIRST, _LOGGED_LAST = 4, 2
-_LEAST_HIDDEN = 4
-_LEAST_DIGITS_OF_A_NUMBER = 9  # without a plus sign; fewer are a short code, which is nobody's
 
 
 class InvalidNumber(ValueError):
@@ -56,22 +52,6 @@ def is_toll_free(number: Number) -> bool:
 def is_country(code: str) -> bool:
     """Return whether a ``Number`` may carry this country code (ISO 3166-1 alpha-2, upper case)."""
     return code in phonenumbers.SUPPORTED_REGIONS
-
-
-def mask(value: str) -> str:
-    """Return a number as a log may hold it: the first four digits and the last two, ``+1415*****67``.
-
-    A short number shows fewer: at least four digits are hidden, or all that it has. Whatever stands between the digits
-    stays, so a malformed number is hidden as well. A short code or an alphanumeric sender comes back as it is:
-    it is not a person's.
-    """
-    digits = [position for position, character in enumerate(value) if character.isdigit()]
-    if not value.startswith("+") and len(digits) < _LEAST_DIGITS_OF_A_NUMBER:
-        return value
-    last = _LOGGED_LAST if len(digits) >= _LOGGED_LAST + _LEAST_HIDDEN else 0
-    first = max(0, min(_LOGGED_FIRST, len(digits) - last - _LEAST_HIDDEN))
-    hidden = frozenset(digits[first : len(digits) - last])
-    return "".join("*" if position in hidden else character for position, character in enumerate(value))
 
 
 @lru_cache(maxsize=_REMEMBERED)

@@ -100,17 +100,6 @@ class PriceList:
         return None if rate is None else Price(rate * segments, self.currency)
 
 
-def parse_amount(text: str) -> Decimal:
-    """Return the amount that a decimal string says, exactly: up to nine digits, then up to five decimals.
-
-    This is the form of Plivo's ``TotalRate`` and ``TotalAmount``. Raises ValueError for any other form: signs,
-    exponents, separators, spaces.
-    """
-    if not _AMOUNT.fullmatch(text):
-        raise ValueError('An amount is a decimal string with at most five decimals, such as "0.0079".')
-    return Decimal(text)
-
-
 def _price(value: object, name: str, faults: list[str]) -> Decimal:
     """Return the price, or write down what is wrong with it; a JSON number is wrong because it is a binary fraction."""
     if isinstance(value, str) and _AMOUNT.fullmatch(value):

@@ -38,8 +38,16 @@ class _BodyTooLarge(SmsapiError):
     code = "body_too_large"
 
 
-class _UriTooLong(SmsapiError):
+class UriTooLong(SmsapiError):
+    """The request line is longer than is read."""
+
     code = "uri_too_long"
+
+
+class HeadersTooLarge(SmsapiError):
+    """The headers are more, or longer, than are read."""
+
+    code = "headers_too_large"
 
 
 # The errors that only HTTP itself knows, and those of ours that it shares.
@@ -47,8 +55,9 @@ _HTTP_ERRORS: Mapping[int, type[SmsapiError]] = {
     404: NotFound,
     405: _MethodNotAllowed,
     413: _BodyTooLarge,
-    414: _UriTooLong,
+    414: UriTooLong,
     415: UnsupportedMediaType,
+    431: HeadersTooLarge,
 }
 
 

@@ -24,6 +24,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -32,6 +33,7 @@ from smsapi.db import Database, Json, UtcDateTime, metadata
 from smsapi.errors import IdempotencyInProgress, IdempotencyKeyInvalid, IdempotencyKeyReused
 from smsapi.web.answers import Answer
 
+FORGET_BATCH = 5_000
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 idempotency_keys = Table(
@@ -164,13 +166,15 @@ _FINISH = (
         idempotency_keys.c.client_id == bindparam("of_client"),
         idempotency_keys.c.route == bindparam("of_route"),
         idempotency_keys.c.key == bindparam("of_key"),
+        # A twin may have answered for a first request that was only slow; what it said is the answer.
+        idempotency_keys.c.status.is_(None),
     )
     .values({name: bindparam(f"new_{name}") for name in ("status", "content_type", "headers", "body")})
 )
 
 
 def finish(connection: Connection, claim: Claim, answer: Answer) -> None:
-    """Keep the answer for whoever comes again with the same key and body."""
+    """Keep the answer for whoever comes again with the same key and body; one that is kept already stays."""
     connection.execute(
         _FINISH,
         {
@@ -186,5 +190,12 @@ def finish(connection: Connection, claim: Claim, answer: Answer) -> None:
 
 
 def forget_expired(connection: Connection, now: datetime) -> int:
-    """Delete the keys whose time is over; return how many."""
-    return connection.execute(delete(idempotency_keys).where(idempotency_keys.c.expires_at <= now)).rowcount
+    """Delete the keys whose time is over, at most ``FORGET_BATCH``; return how many."""
+    columns = idempotency_keys.c
+    identity = (columns.client_id, columns.route, columns.key)
+    expired = columns.expires_at <= now
+    # A CTE that locks is run once; as a plain subquery PostgreSQL might run it again for each row. It stands within the
+    # DELETE, since SQLite's driver counts no rows for what begins with WITH. What others are busy with is left alone.
+    batch = select(*identity).where(expired).limit(FORGET_BATCH).with_for_update(skip_locked=True)
+    these = select(batch.cte("batch", nesting=True))
+    return connection.execute(delete(idempotency_keys).where(tuple_(*identity).in_(these), expired)).rowcount

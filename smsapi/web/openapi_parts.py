@@ -11,7 +11,8 @@ Send SMS through Plivo: nothing lost, nothing twice, nothing that surprises the 
 
 - **Login**: `X-API-Key`, or `Authorization: Bearer` with a token from `POST /v1/auth/token`. Never both.
 - **Errors** are `application/problem+json` (RFC 9457). `code` is stable; `GET /problems/{code}` says what to do.
-  Any path may also answer 404 `not_found`, 405 `method_not_allowed` with `Allow`, and 414 `uri_too_long`.
+  Any path may also answer 404 `not_found`, 405 `method_not_allowed` with `Allow`, 414 `uri_too_long` and
+  431 `headers_too_large`.
 - **Unknown fields** and unknown query parameters are refused with 422, never ignored.
 - **Repeating** a POST that creates or sends is safe for 24 hours with an `Idempotency-Key`: the first answer is given
   again, with `Idempotent-Replayed: true`.

@@ -61,7 +61,9 @@ PROBLEMS: Mapping[str, Problem] = {
         "The first request with this Idempotency-Key is still running",
         "Wait for Retry-After seconds and send the same request with the same key again.",
     ),
-    "body_too_large": Problem(413, "The body is too large", "Send at most 1 MiB."),
+    "body_too_large": Problem(
+        413, "The body is too large", "Send at most 1 MiB; 16 KiB for a token, 64 KiB from Plivo."
+    ),
     "uri_too_long": Problem(414, "The URL is too long", "Shorten the query."),
     "unsupported_media_type": Problem(
         415, "The body is of another type than this takes", "Send Content-Type: application/json, in UTF-8."
@@ -89,7 +91,7 @@ PROBLEMS: Mapping[str, Problem] = {
         422, "The text needs more segments than max_segments", "Shorten the text, try smart_encoding, or allow more."
     ),
     "price_too_high": Problem(
-        422, "The message would cost more than max_price", "Shorten the text or allow more; see preview for the price."
+        422, "The price limit cannot be kept", "Shorten the text or allow more; see preview for the price."
     ),
     "rejected_by_provider": Problem(
         422,
@@ -103,6 +105,7 @@ PROBLEMS: Mapping[str, Problem] = {
     "too_many_failed_logins": Problem(
         429, "Too many failed attempts from this address", "Wait for Retry-After seconds, then use a valid credential."
     ),
+    "headers_too_large": Problem(431, "The headers are too large", "Send fewer or shorter headers."),
     "internal_error": Problem(
         500,
         "Something broke on our side",
@@ -112,7 +115,8 @@ PROBLEMS: Mapping[str, Problem] = {
         502,
         "Plivo refused because of our account",
         "Not your doing: whoever runs this service has to look at Plivo's credentials, balance, features or geo "
-        "permissions. The message stays readable as failed; send it again once that is mended.",
+        "permissions. The message stays readable as failed; send it again, with a fresh Idempotency-Key, "
+        "once that is mended.",
     ),
     "unavailable": Problem(
         503, "Something we need is down", "Retry after Retry-After seconds with the same Idempotency-Key."

@@ -1,7 +1,7 @@
 """Clients over HTTP: for the scope admin only, and a change holds from the next request on, everywhere."""
 
 from smsapi.auth.models import SCOPES
-from tests.support.auth import bearer, call, clock_at_present, token_of, with_key
+from tests.support.auth import ask_for_token, at_once, bearer, call, clock_at_present, token_of, with_key
 
 FIELDS = {
     "default_sender": "+14155550100",
@@ -17,6 +17,8 @@ BAD_CHANGES = (
     ({"default_sender": ""}, "/default_sender"),
     ({"default_sender": "not a sender"}, "/default_sender"),
     ({"default_sender": "14155550100"}, "/default_sender"),
+    ({"default_sender": "House", "allowed_senders": ["ACME"]}, "/default_sender"),
+    ({"default_sender": "House", "allowed_senders": []}, "/default_sender"),
     ({"allowed_senders": "ACME"}, "/allowed_senders"),
     ({"allowed_senders": ["ACME", "+1"]}, "/allowed_senders/1"),
     ({"allowed_senders": ["ACME"] * 101}, "/allowed_senders"),
@@ -69,6 +71,51 @@ def test_only_an_admin_may_look_at_clients_or_change_them(app, make_caller):
         json = {} if body is None else {"json": body}
         assert_problem(call(app, method, path, narrowed, **json), 403, "insufficient_scope")
     assert sorted(each["name"] for each in admin.get("/v1/clients").get_json()["data"]) == ["admin", "caller"]
+
+
+def test_a_test_key_looks_at_clients_and_changes_none(caller, make_caller):
+    order = {"name": "rehearsal", "mode": "test", "scopes": list(SCOPES)}
+    rehearsal = {"X-API-Key": caller.post("/v1/api-keys", order).get_json()["key"]}
+    token = ask_for_token(caller.app, rehearsal["X-API-Key"]).get_json()["access_token"]
+    before = caller.get("/v1/clients").get_json()
+    own = f"/v1/clients/{caller.client_id}"
+    for headers in (rehearsal, bearer(token), {**rehearsal, "Idempotency-Key": "one"}):
+        for method, path in (("POST", "/v1/clients"), ("PATCH", own)):
+            refused = call(caller.app, method, path, headers, json={"name": "x"})
+            assert_problem(refused, 403, "insufficient_scope")
+            assert refused.get_json()["detail"] == "A test key cannot change clients."
+        assert call(caller.app, "GET", "/v1/clients", headers).get_json() == before
+    # The refusal was of that key, so it is not what the Idempotency-Key stands for.
+    assert caller.post("/v1/clients", {"name": "x"}, Idempotency_Key="one").status_code == 201
+
+
+def test_a_default_sender_is_one_that_the_client_is_allowed_whichever_of_both_changes(caller):
+    made = caller.post("/v1/clients", {"name": "one", **FIELDS}).get_json()
+    path = f"/v1/clients/{made['id']}"
+    for change in ({"default_sender": "House"}, {"allowed_senders": ["ACME"]}, {"allowed_senders": []}):
+        refused = caller.request("PATCH", path, change)
+        assert_problem(refused, 422, "validation_failed")
+        assert [error["pointer"] for error in refused.get_json()["errors"]] == ["/default_sender"]
+        assert caller.get("/v1/clients").get_json()["data"][0] == made
+    for change in (
+        {"default_sender": "24365"},
+        {"default_sender": "House", "allowed_senders": ["House"]},
+        {"default_sender": None, "allowed_senders": ["ACME"]},
+        {"default_sender": "ACME"},
+        {"default_sender": "House", "allowed_senders": None},
+    ):
+        changed = caller.request("PATCH", path, change)
+        assert changed.status_code == 200, changed.text
+        assert {name: changed.get_json()[name] for name in change} == change
+
+
+def test_of_two_changes_at_once_none_locks_the_client_out_of_its_default(caller):
+    path = f"/v1/clients/{caller.client_id}"
+    changes = ({"default_sender": "House"}, {"allowed_senders": ["ACME"]})
+    for _ in range(5):
+        caller.request("PATCH", path, {"default_sender": None, "allowed_senders": None})
+        answers = at_once(lambda number: caller.request("PATCH", path, changes[number]), 2)
+        assert sorted(answer.status_code for answer in answers) == [200, 422]
 
 
 def test_what_breaks_a_rule_is_422_and_changes_nothing(caller):

@@ -9,7 +9,7 @@ from threading import Barrier
 import pytest
 
 from smsapi.clock import ManualClock
-from smsapi.dispatch.claims import anything_due, give_back
+from smsapi.dispatch.claims import anything_due
 from smsapi.plivo.outcomes import Accepted, Outcome, Outgoing, Rejected, Unavailable, Unknown
 from smsapi.send.deliver import deliver
 from tests.conftest import new_caller
@@ -128,18 +128,6 @@ def test_a_message_that_was_claimed_and_not_begun_is_sent_after_the_lease(make_a
     run_due(world)
     assert row_of(world, message).status == "sent"
     assert simulator.store.count() == 1
-
-
-def test_what_is_given_back_is_due_at_once_unless_another_has_it_by_now(make_app, clock):
-    app = make_app({"clock": clock}, lease_seconds=30)
-    world = world_of(app)
-    queued(app, 2)
-    mine = claim(world)
-    clock.advance(31)
-    (theirs,) = claim(world, limit=1)
-    with world.database.transaction() as connection:
-        give_back(connection, clock.now(), mine)
-    assert {each.message_id for each in claim(world)} == {each.message_id for each in mine} - {theirs.message_id}
 
 
 def test_a_worker_that_lost_its_lease_before_the_call_sends_nothing(make_app, clock, simulator):

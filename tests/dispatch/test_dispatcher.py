@@ -78,6 +78,28 @@ def test_without_a_ring_the_sweep_finds_what_is_due(make_app, dispatching, simul
     eventually(settled(world_of(app), sent=3))
 
 
+def test_one_hint_sets_every_idle_thread_to_what_is_due(make_app, dispatching):
+    together = threading.Barrier(4)
+    provider = Scripted(taken(), before=lambda _: together.wait(10))
+    app = make_app({"provider": provider}, dispatch_threads=4, dispatch_sweep_seconds=60)
+    queue(app, 4)
+    dispatching(app).hint()
+    eventually(settled(world_of(app), sent=4), seconds=15)
+    assert len(provider.asked) == 4
+
+
+def test_a_gauge_that_cannot_be_looked_up_does_not_keep_messages_waiting(make_app, dispatching, simulator):
+    def broken() -> bool:
+        raise RuntimeError("a bug of ours")
+
+    app, other = make_app(), make_app()
+    world_of(other).metrics.watch(limits_degraded=broken, breaker_open=broken)
+    queue(app, 3)
+    dispatching(other)  # it hears no bell of the first, so that only its sweep finds them
+    eventually(settled(world_of(app), sent=3))
+    assert simulator.store.count() == 3
+
+
 def test_a_dispatcher_with_nothing_to_do_looks_once_a_sweep_and_no_more(make_app, dispatching):
     app = make_app(dispatch_sweep_seconds=0.2)
     looks = []
@@ -91,7 +113,7 @@ def test_a_dispatcher_with_nothing_to_do_looks_once_a_sweep_and_no_more(make_app
     assert sum("SELECT" in look for look in looks) >= 5
 
 
-def test_stopping_lets_the_call_end_and_gives_back_what_was_not_begun(make_app):
+def test_stopping_lets_the_call_end_and_takes_nothing_new(make_app):
     answering, asked = threading.Event(), threading.Event()
 
     def hold(_):
@@ -112,7 +134,7 @@ def test_stopping_lets_the_call_end_and_gives_back_what_was_not_begun(make_app):
     stopping.join(20)
     assert not stopping.is_alive()
     assert counts_by_status(world) == {"sent": 1, "queued": 3}
-    # Their lease of an hour is not waited for: the next one may have them now.
+    # Nobody holds them under a lease of an hour: the next one may have them now.
     assert len(claim(world)) == 3
 
 

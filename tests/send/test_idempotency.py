@@ -3,9 +3,13 @@
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import event, insert
 
 from smsapi.clock import ManualClock
+from smsapi.ids import new_id
 from smsapi.plivo.outcomes import Rejected
+from smsapi.web.idempotency import Claim, entry_of, idempotency_keys
+from tests.conftest import eventually
 from tests.support.api import TO
 from tests.support.far_side import ScriptedProvider, count_rows
 
@@ -169,3 +173,27 @@ def test_a_key_is_remembered_for_a_day_and_then_forgotten(caller, clock, stored)
     assert anew.get_json()["id"] != first.get_json()["id"]
     _same(anew, caller.send(text="Something else", headers=_key()))
     assert (stored(), stored("idempotency_keys")) == (2, 1)
+
+
+def test_expired_keys_are_forgotten_in_batches_of_five_thousand(app, caller, clock, dispatching, stored):
+    database, someone = app.extensions["smsapi"].database, new_id()
+    entries = [
+        entry_of(Claim(someone, "POST /v1/messages", str(n), b"0" * 32), now=clock.now(), lock_seconds=1, ttl_seconds=9)
+        for n in range(10_001)
+    ]
+    with database.transaction() as connection:
+        connection.execute(insert(idempotency_keys), entries)
+    clock.advance(9)
+    kept = caller.send(headers=_key())
+    done = []
+
+    def write_down(_connection, cursor, statement, *_rest):
+        if "DELETE" in statement:
+            done.append(cursor.rowcount)
+
+    event.listen(database.engine, "after_cursor_execute", write_down)
+    event.listen(database.engine, "commit", lambda _: done.append("commit"))
+    dispatching(app)
+    eventually(lambda: stored("idempotency_keys") == 1)
+    assert done == [5_000, "commit", 5_000, "commit", 1, "commit"]
+    _same(kept, caller.send(headers=_key()))

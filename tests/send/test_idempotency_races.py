@@ -96,6 +96,20 @@ def test_the_twin_of_a_request_that_died_is_answered_from_its_message(gated, clo
     assert len(provider.calls) == _rows(caller) == 1
 
 
+def test_what_the_twin_was_told_stays_the_answer_when_the_first_was_only_slow(gated, clock):
+    caller, provider = gated
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(caller.send, headers=KEY)
+        assert provider.reached.wait(10)
+        clock.advance(16)
+        told = caller.send(headers=KEY)
+        provider.gate.set()
+        assert slow.result(10).status_code == 201
+    again = caller.send(headers=KEY)
+    assert (again.status_code, again.data) == (told.status_code, told.data) == (202, told.data)
+    assert len(provider.calls) == _rows(caller) == 1
+
+
 def test_the_answer_to_a_dead_request_tells_what_its_message_came_to(make_app, make_caller, database_url, clock):
     database, provider = FailingDatabase(database_url), ScriptedProvider()
     caller = make_caller(make_app({"clock": clock, "database": database, "provider": provider}))

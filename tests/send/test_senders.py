@@ -2,7 +2,9 @@
 
 import pytest
 
+from smsapi.auth.models import clients
 from tests.support.api import LANDLINE
+from tests.support.auth import change_row
 from tests.support.far_side import count_rows
 
 US, GB, CA, IN, BR = "+14155550123", "+447400123456", "+16135550123", "+919812345678", "+5511987654321"
@@ -44,7 +46,7 @@ def test_a_default_that_is_no_possible_number_is_a_refusal_and_no_error_of_ours(
 
 def test_a_client_names_only_senders_that_it_is_allowed(make_app, make_caller, simulator):
     app = make_app()
-    caller = make_caller(app, allowed_senders=["ACME", "12345"], default_sender="House")
+    caller = make_caller(app, allowed_senders=["ACME", "12345", "House"], default_sender="House")
     assert caller.send(to=GB, sender="ACME").status_code == 201
     assert caller.send(to=GB, sender="12345").status_code == 201
     assert caller.send(to=GB).get_json()["from"] == "House"
@@ -56,6 +58,18 @@ def test_a_client_names_only_senders_that_it_is_allowed(make_app, make_caller, s
     # The default of the whole service is not the client's.
     assert _refused(nobody.send(to=GB)) == "sender_not_allowed"
     assert simulator.store.count() == count_rows(app.extensions["smsapi"].database, "messages") == 4
+
+
+def test_a_default_sender_is_no_way_around_the_senders_that_are_allowed(make_app, make_caller, simulator):
+    app = make_app(plivo_sender_id=LANDLINE)
+    caller = make_caller(app, default_sender="House")
+    # As somebody with the database before them might: the API refuses to.
+    change_row(app, clients.c.allowed_senders, caller.client_id, ["ACME"])
+    assert _refused(caller.send(to=GB)) == "sender_not_allowed"
+    assert _refused(caller.send(to=GB, sender="House")) == "sender_not_allowed"
+    assert _refused(make_caller(app, allowed_senders=["ACME"]).send(to=GB)) == "sender_not_allowed"
+    assert simulator.store.count() == 0
+    assert caller.send(to=GB, sender="ACME").status_code == 201
 
 
 def test_a_sender_has_to_fit_the_country(make_app, make_caller):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smsapi.sms.prices import InvalidPriceList, Price, PriceList, parse_amount
+from smsapi.sms.prices import InvalidPriceList, Price, PriceList
 
 LIST = {"currency": "USD", "default": "0.05", "countries": {"US": "0.0079", "DE": "0.00350", "JP": "0"}}
 
@@ -108,37 +108,6 @@ def test_a_list_cannot_be_changed_after_it_was_checked():
         prices.default = Decimal(0)
 
 
-@pytest.mark.parametrize("text", ["0", "0.0079", "0.00350", "12", "999999999.99999"])
-def test_an_amount_keeps_its_value_and_its_decimals(text):
-    assert str(parse_amount(text)) == text
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        " 1",
-        "1 ",
-        "1\n",
-        "-1",
-        "+1",
-        "1e3",
-        "1.",
-        ".5",
-        "1,5",
-        "0.123456",
-        "NaN",
-        "Infinity",
-        "1_000",
-        "١",  # noqa: RUF001
-        "1234567890",
-    ],
-)
-def test_an_amount_in_another_form_is_refused(text):
-    with pytest.raises(ValueError, match="decimal string"):
-        parse_amount(text)
-
-
 @given(
     st.decimals(min_value=0, max_value=Decimal("999999999.99999"), places=5), st.integers(min_value=0, max_value=10**9)
 )
@@ -146,4 +115,3 @@ def test_an_estimate_is_exact(rate, segments):
     price = PriceList.from_mapping({"currency": "USD", "default": format(rate, "f")}).estimate("US", segments)
 
     assert int(price.amount.scaleb(5)) == int(rate.scaleb(5)) * segments
-    assert parse_amount(format(rate, "f")) == rate

@@ -144,6 +144,25 @@ def test_a_body_over_a_mebibyte_is_too_large(hostile):
     assert hostile("POST", "/v1/messages/preview", padded, Content_Type=JSON).status_code == 200
 
 
+def test_a_stranger_may_send_sixteen_kibibytes_of_json(hostile):
+    edge, path = 16 * 1024, "/v1/auth/token"
+    wrong = b'{"api_key": "smsk_test_x"}'
+    over = wrong + b" " * (edge + 1 - len(wrong))
+    assert _is_problem(hostile("POST", path, over, Content_Type=JSON), 413) == "body_too_large"
+    assert _is_problem(hostile("POST", path, over[:-1], Content_Type=JSON), 401) == "unauthenticated"
+    unknown = json.dumps({f"f{number}": 1 for number in range(1200)}).encode()
+    assert _is_problem(hostile("POST", path, unknown, Content_Type=JSON), 422) == "validation_failed"
+
+
+def test_a_limit_without_a_window_is_refused_and_not_counted_by_the_minute(hostile):
+    for limit in ("5 per 0 minute", "5/0 minute", "9 per day; 5/00minute"):
+        order = json.dumps({"name": "one", "limits": {"api": limit}}).encode()
+        answer = hostile("POST", "/v1/clients", order, Content_Type=JSON)
+        assert _is_problem(answer, 422) == "validation_failed"
+        (error,) = answer.get_json()["errors"]
+        assert (error["pointer"], error["message"][:15]) == ("/limits/api", "Must be limits ")
+
+
 def test_a_wrong_method_is_told_the_right_ones(hostile):
     reading, both = {"GET", "HEAD", "OPTIONS"}, {"GET", "HEAD", "OPTIONS", "POST"}
     for method, path, allowed in (

@@ -20,7 +20,7 @@ from smsapi.web.problems import PROBLEMS
 SPEC = Path(__file__).parents[2] / "openapi.yaml"
 METHODS = {"get", "post", "put", "patch", "delete"}
 # Whatever is asked for, these are HTTP's own and belong to no operation.
-OF_HTTP = {"method_not_allowed", "uri_too_long"}
+OF_HTTP = {"method_not_allowed", "uri_too_long", "headers_too_large"}
 
 
 @pytest.fixture(scope="module")

@@ -108,6 +108,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_messages_client_id_id", "messages", ["client_id", "id"], unique=False)
     op.create_index("ix_messages_client_id_reference_id", "messages", ["client_id", "reference", "id"], unique=False)
+    op.create_index("ix_messages_client_id_status_id", "messages", ["client_id", "status", "id"], unique=False)
     op.create_index("ix_messages_client_id_to_number_id", "messages", ["client_id", "to_number", "id"], unique=False)
     op.create_index(
         "ix_messages_due_at",

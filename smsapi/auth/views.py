@@ -27,7 +27,7 @@ from smsapi.errors import (
 )
 from smsapi.ids import show_id
 from smsapi.web.answers import Answer, answer
-from smsapi.web.body import load, load_body, load_optional_body, load_query
+from smsapi.web.body import MAX_PUBLIC_BYTES, load, load_body, load_optional_body, load_query
 from smsapi.web.context import deps, to_response
 from smsapi.web.once import answer_once
 from smsapi.web.operations import operation
@@ -86,6 +86,8 @@ def _presented_by_json() -> tuple[PresentedKey | None, str | None]:
 
 
 def _presented_by_form() -> tuple[PresentedKey | None, str | None]:
+    # Nobody has shown who he is yet: reading a large form would cost more than refusing it.
+    request.max_content_length = MAX_PUBLIC_BYTES
     form = request.form
     # A parameter without a value counts as not sent (RFC 6749 section 3.2).
     if any(len(values) > 1 for _, values in form.lists()) or not form.get("grant_type"):

@@ -19,7 +19,7 @@ _MAX_DEPTH = 32
 # As many as anybody reads; a megabyte of unknown fields would otherwise be answered with seven.
 _MAX_ERRORS = 100
 # Of a route that asks for no login; a key, or a token, is a few hundred bytes.
-_MAX_PUBLIC_BYTES = 16 * 1024
+MAX_PUBLIC_BYTES = 16 * 1024
 _UNKNOWN = "Unknown field."
 
 
@@ -46,7 +46,7 @@ def _parse_json() -> Any:
         raise UnsupportedMediaType("The body must not be compressed.")
     called = current_operation()
     if called is not None and called.public is not None:
-        request.max_content_length = _MAX_PUBLIC_BYTES
+        request.max_content_length = MAX_PUBLIC_BYTES
     raw = request.get_data(cache=True)
     _refuse_a_cut_body(raw)
     try:

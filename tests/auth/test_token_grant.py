@@ -201,3 +201,9 @@ def test_a_token_of_a_test_key_is_a_test_token(app, make_caller, simulator):
 def test_a_wrong_key_is_an_invalid_client_to_an_oauth_library(app):
     answer = ask_for_token(app, "smsk_live_nothing")
     assert (answer.status_code, answer.get_json()["error"]) == (401, "invalid_client")
+
+
+def test_a_large_form_is_refused_before_it_is_read(app):
+    form = {"grant_type": "client_credentials", "scope": "x" * 20_000}
+    answer = call(app, "POST", "/v1/auth/token", data=form)
+    assert (answer.status_code, answer.get_json()["code"]) == (413, "body_too_large")

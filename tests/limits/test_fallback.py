@@ -163,7 +163,7 @@ def test_a_killed_redis_costs_no_request_and_a_started_one_is_used_again(over_re
     own_redis.kill()
     began = time.monotonic()
     assert [over_redis.spend([charge()]).allowed for _ in range(6)] == [True] * 5 + [False]
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 0.6
     assert over_redis.degraded
     own_redis.start()
     clock.advance(1)
@@ -192,9 +192,8 @@ def test_a_frozen_redis_costs_one_time_out_and_then_nothing(over_redis, own_redi
         rest = time.monotonic() - began - first
     finally:
         own_redis.resume()
-    assert 0.09 < first < 5
-    # Fifty time-outs would be five seconds.
-    assert rest < 3
+    assert 0.09 < first < 0.6
+    assert rest < 0.09
     clock.advance(1)
     over_redis.spend([charge()])
     assert not over_redis.degraded
@@ -207,7 +206,6 @@ def test_a_server_that_takes_connections_and_is_silent_costs_each_waiting_thread
         began = time.monotonic()
         with ThreadPoolExecutor(8) as pool:
             verdicts = list(pool.map(lambda _: store.spend([charge()]), range(40)))
-        # One after the other, forty time-outs would be four seconds.
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 1
     assert sum(verdict.allowed for verdict in verdicts) == 10
     silent.close()

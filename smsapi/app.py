@@ -24,7 +24,7 @@ from smsapi.limits.redis import RedisStore
 from smsapi.limits.store import LimitStore
 from smsapi.messages.views import blueprint as messages_blueprint
 from smsapi.metrics import Metrics
-from smsapi.plivo.breaker import Breaker
+from smsapi.pacing.gates import is_closed, read_stops
 from smsapi.plivo.client import PlivoProvider
 from smsapi.plivo.retry import RetryPolicy
 from smsapi.receipts.views import blueprint as receipts_blueprint
@@ -80,12 +80,6 @@ def build_deps(settings: Settings, **replacements: Any) -> Deps:
     """
     _require(settings, has_provider="provider" in replacements)
     clock: Clock = replacements.get("clock", SystemClock())
-    breaker = Breaker(
-        clock=clock,
-        failure_threshold=settings.breaker_failures,
-        open_seconds=settings.breaker_open_seconds,
-        probe_seconds=settings.plivo_total_timeout_seconds * 2,
-    )
     limits, strict = _limit_stores(settings, clock)
     fields: dict[str, Any] = {
         "settings": settings,
@@ -102,16 +96,17 @@ def build_deps(settings: Settings, **replacements: Any) -> Deps:
         "bell": Bell(),
         "retry_policy": RetryPolicy(settings.retry_base_seconds, settings.retry_cap_seconds),
         "random": SystemRandom(),
+        "checkpoint": lambda _name: None,
     }
     if "provider" not in replacements:
-        fields["provider"] = _plivo(settings, breaker, clock)
+        fields["provider"] = _plivo(settings, clock)
     world = Deps(**{**fields, **replacements})
     world.health.register("database", lambda: _database_answers(world.database))
     if settings.redis_url is not None:
         world.health.register("redis", lambda: _limits_answer(world.strict_limits))
     world.metrics.watch(
         limits_degraded=lambda: isinstance(world.limits, FallbackStore) and world.limits.degraded,
-        breaker_open=lambda: breaker.state != "closed",
+        stops=lambda: _stops(world),
     )
     return world
 
@@ -141,7 +136,7 @@ def _prices(settings: Settings) -> PriceList | None:
         raise SettingsInvalid(f"SMSAPI_PRICES_FILE cannot be used: {error}") from None
 
 
-def _plivo(settings: Settings, breaker: Breaker, clock: Clock) -> PlivoProvider:
+def _plivo(settings: Settings, clock: Clock) -> PlivoProvider:
     return PlivoProvider(
         auth_id=settings.plivo_auth_id or "",
         auth_token=settings.plivo_auth_token or "",
@@ -150,9 +145,13 @@ def _plivo(settings: Settings, breaker: Breaker, clock: Clock) -> PlivoProvider:
         read_timeout_seconds=settings.plivo_read_timeout_seconds,
         total_timeout_seconds=settings.plivo_total_timeout_seconds,
         pool_size=settings.threads + settings.dispatch_threads,
-        breaker=breaker,
         clock=clock,
     )
+
+
+def _stops(world: Deps) -> frozenset[str]:
+    with world.database.read() as connection:
+        return frozenset(gate.key.partition(":")[0] for gate in read_stops(connection) if is_closed(gate))
 
 
 def _database_answers(database: Database) -> bool:

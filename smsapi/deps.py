@@ -1,5 +1,6 @@
 """What the outside world is to this service, typed and frozen; built once, in ``smsapi.app``."""
 
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from random import Random
@@ -40,3 +41,5 @@ class Deps:
     bell: Bell
     retry_policy: RetryPolicy
     random: Random
+    # Told of each step that a crash may come between; does nothing but in the tests, which die there.
+    checkpoint: Callable[[str], None]

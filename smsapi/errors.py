@@ -25,6 +25,8 @@ The tree::
     │   ├── IdempotencyKeyInvalid
     │   ├── IdempotencyKeyReused
     │   └── IdempotencyInProgress
+    ├── TooLate                   the message no longer waits: it is on its way, or settled
+    ├── NotUnknown                there is no doubt about the message that anybody could settle
     ├── RejectedByProvider        Plivo refused this message for good
     ├── ProviderAccount           Plivo refused because of our account
     ├── RateLimited
@@ -193,6 +195,18 @@ class IdempotencyInProgress(IdempotencyError):
     """The first request with this key is still running."""
 
     code = "idempotency_in_progress"
+
+
+class TooLate(SmsapiError):
+    """The message no longer waits, so it can be neither changed nor called off."""
+
+    code = "too_late"
+
+
+class NotUnknown(SmsapiError):
+    """The message's outcome is known, so there is nothing to resolve."""
+
+    code = "not_unknown"
 
 
 class RejectedByProvider(SmsapiError):

@@ -2,10 +2,15 @@
 
 import os
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from smsapi.errors import Unavailable
+
+STOPS = ("account", "circuit", "pause")
 _REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -15,7 +20,8 @@ class Metrics:
     def __init__(self) -> None:
         registry = CollectorRegistry()
         self._registry = registry
-        self._watched: tuple[tuple[Gauge, Callable[[], bool]], ...] = ()
+        self._limits_degraded: Callable[[], bool] = lambda: False
+        self._stops: Callable[[], AbstractSet[str]] = frozenset
         self._requests = Histogram(
             "smsapi_request_seconds",
             "Requests by route and status.",
@@ -45,11 +51,13 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
-        self._breaker = Gauge(
-            "smsapi_breaker_open",
-            "1 while Plivo is left alone after failing too often.",
+        # Of the store, not of a process: whoever looked last knows best.
+        self._stopped = Gauge(
+            "smsapi_stopped",
+            "1 while nothing is sent: gate is circuit (Plivo fails), account (Plivo refuses the account) or pause.",
+            ("gate",),
             registry=registry,
-            multiprocess_mode="livemax",
+            multiprocess_mode="mostrecent",
         )
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -70,18 +78,21 @@ class Metrics:
         """Count a delivery report: applied, repeated, refused, or for a message that is not ours."""
         self._receipts.labels(result).inc()
 
-    def watch(self, *, limits_degraded: Callable[[], bool], breaker_open: Callable[[], bool]) -> None:
-        """Set what ``refresh`` looks up."""
-        self._watched = ((self._degraded, limits_degraded), (self._breaker, breaker_open))
+    def watch(self, *, limits_degraded: Callable[[], bool], stops: Callable[[], AbstractSet[str]]) -> None:
+        """Set what ``refresh`` and ``expose`` look up; ``stops`` names the gates at which all sending stops."""
+        self._limits_degraded, self._stops = limits_degraded, stops
 
     def refresh(self) -> None:
         """Look up how things stand in this process; the others that share a directory see no more than was written."""
-        for gauge, look in self._watched:
-            gauge.set(look())
+        self._degraded.set(self._limits_degraded())
 
     def expose(self) -> bytes:
         """Return the text form, of all processes where they share a directory."""
         self.refresh()
+        with suppress(Unavailable):  # the rest can be told without the store
+            stopped = self._stops()
+            for gate in STOPS:
+                self._stopped.labels(gate).set(gate in stopped)
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self._registry)
         registry = CollectorRegistry()

@@ -136,6 +136,7 @@ def _app(url: str, plivo_url: str, replacements: dict[str, Any], settings: dict[
         "jwt_secret": JWT_SECRET,
         "retry_base_seconds": 0.05,
         "dispatch_sweep_seconds": 0.1,
+        "plivo_requests_per_5s": 0.0,
         **settings,
     }
     app = create_app(read_settings({}, **values), **replacements)

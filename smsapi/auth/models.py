@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Boolean, Column, ForeignKey, LargeBinary, Row, String, Table, Text, Uuid
+from sqlalchemy import Boolean, Column, ForeignKey, Integer, LargeBinary, Row, String, Table, Text, Uuid
 
 from smsapi.db import Json, UtcDateTime, metadata
 
@@ -21,6 +21,8 @@ clients = Table(
     Column("allowed_senders", Json),
     Column("allowed_countries", Json),
     Column("limits", Json, nullable=False),
+    # Its share of the sending while several wait, against the others' in the same lane.
+    Column("weight", Integer, nullable=False, server_default="1"),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
 )
@@ -59,6 +61,7 @@ class Client:
     allowed_senders: tuple[str, ...] | None
     allowed_countries: tuple[str, ...] | None
     limits: dict[str, str]
+    weight: int
     created_at: datetime
     updated_at: datetime
 
@@ -118,6 +121,7 @@ def to_client(row: Row[Any], prefix: str = "") -> Client:
         allowed_senders=_tuple(value("allowed_senders")),
         allowed_countries=_tuple(value("allowed_countries")),
         limits=dict(value("limits")),
+        weight=value("weight"),
         created_at=value("created_at"),
         updated_at=value("updated_at"),
     )

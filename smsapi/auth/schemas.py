@@ -14,6 +14,7 @@ from smsapi.sms.sender import InvalidSender, classify_sender
 from smsapi.web.fields import Line, Moment, StrictSchema, Whole
 
 MAX_OVERLAP_SECONDS = 30 * 86400
+MAX_WEIGHT = 100
 
 
 def check_sender(value: str) -> None:
@@ -213,6 +214,12 @@ class ClientChanges:
     values: dict[str, Any]
 
 
+_WEIGHT = (
+    "Its share of the sending, against the other clients that have messages waiting in the same lane: "
+    "with 3, three segments for each one of a client with 1, which is what a new client has."
+)
+
+
 def _client_fields() -> dict[str, Any]:
     return {
         "default_sender": fields.String(allow_none=True, validate=check_sender),
@@ -225,6 +232,7 @@ def _client_fields() -> dict[str, Any]:
             validate=validate.Length(max=250),
         ),
         "limits": fields.Nested(LimitsSchema),
+        "weight": Whole(minimum=1, maximum=MAX_WEIGHT, metadata={"description": _WEIGHT}),
     }
 
 
@@ -264,6 +272,7 @@ class ClientSchema(StrictSchema):
     allowed_senders = fields.List(fields.String(), required=True, allow_none=True)
     allowed_countries = fields.List(fields.String(), required=True, allow_none=True)
     limits = fields.Nested(LimitsSchema, required=True)
+    weight = fields.Integer(required=True, metadata={"description": _WEIGHT})
     created_at = fields.DateTime(required=True)
     updated_at = fields.DateTime(required=True)
 

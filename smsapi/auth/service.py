@@ -44,6 +44,7 @@ def create_client(connection: Connection, now: datetime, *, name: str, **values:
         "allowed_senders": None,
         "allowed_countries": None,
         "limits": {},
+        "weight": 1,
         **values,
     }
     check_default_sender(row["default_sender"], row["allowed_senders"])

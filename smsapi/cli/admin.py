@@ -15,7 +15,7 @@ from smsapi import migrations
 from smsapi.auth import service
 from smsapi.auth.models import MODES, SCOPES, ApiKey
 from smsapi.auth.quotas import POLICIES
-from smsapi.auth.schemas import MAX_OVERLAP_SECONDS, check_country, check_limits, check_sender
+from smsapi.auth.schemas import MAX_OVERLAP_SECONDS, MAX_WEIGHT, check_country, check_limits, check_sender
 from smsapi.auth.views import present_client, present_key
 from smsapi.clock import rfc3339
 from smsapi.db import Database
@@ -128,6 +128,13 @@ def clients() -> None:
 @click.option("--allowed-sender", "allowed_senders", multiple=True, callback=_sender, help="Only these senders.")
 @click.option("--allowed-country", "allowed_countries", multiple=True, callback=_countries, help="Only these, as US.")
 @click.option("--limit", "limits", multiple=True, callback=_limits, help='As "send=600 per minute; 10000 per day".')
+@click.option(
+    "--weight",
+    type=click.IntRange(1, MAX_WEIGHT),
+    default=1,
+    show_default=True,
+    help="Its share of the sending, against the other clients that wait in the same lane.",
+)
 @as_json
 def create_client(
     *,
@@ -136,6 +143,7 @@ def create_client(
     allowed_senders: tuple[str, ...],
     allowed_countries: tuple[str, ...],
     limits: dict[str, str],
+    weight: int,
     as_json: bool,
 ) -> None:
     """Make a client called NAME."""
@@ -152,6 +160,7 @@ def create_client(
             allowed_senders=list(allowed_senders) or None,
             allowed_countries=list(allowed_countries) or None,
             limits=limits,
+            weight=weight,
         )
     shown = present_client(made)
     print_json(shown) if as_json else click.echo(f"Made client {shown['id']} ({name}).")

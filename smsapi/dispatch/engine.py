@@ -5,33 +5,46 @@ everything when the process ends, loses nothing.
 """
 
 import threading
+import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import dramatiq
 from dramatiq.brokers.stub import StubBroker
 
 from smsapi.deps import Deps
-from smsapi.dispatch.claims import Claim, anything_due, claim_due
-from smsapi.dispatch.run import run_claim
+from smsapi.dispatch.chores import reconcile_due, run_chores
+from smsapi.dispatch.desk import Desk
 from smsapi.errors import Unavailable
 from smsapi.ids import show_id
 from smsapi.log import get_logger
+from smsapi.send.begin import Begun
+from smsapi.send.deliver import run
 from smsapi.web.idempotency import FORGET_BATCH, forget_expired
 
 log = get_logger()
 
 _QUEUE = "messages"
+_STOPPING_SECONDS = 0.005
 _HOUSEKEEPING = timedelta(minutes=10)
 
 
 class Dispatcher:
-    """Sends what is due, on its own threads, from ``start`` to ``stop``. One for each process, started after a fork."""
+    """Sends what is due, on its own threads, from ``start`` to ``stop``. One for each process, started after a fork.
 
-    def __init__(self, world: Deps) -> None:
+    ``threads`` are those that send anything. There are two more: one's worth of room for codes and one for chores, so
+    that neither waits until a slow Plivo has answered all the others.
+    """
+
+    def __init__(self, world: Deps, threads: int | None = None) -> None:
         self._world = world
-        self._threads = world.settings.dispatch_threads
+        sending = (world.settings.dispatch_threads if threads is None else threads) + 1
+        self._threads = sending + 1
+        self._desk = Desk(world, sending)
         self._stopping = threading.Event()
+        self._nudged = threading.Event()
         self._hinted = threading.Semaphore(self._threads)
+        self._reconciling = threading.Lock()
         self._worker: dramatiq.Worker | None = None
         self._sweeper: threading.Thread | None = None
         self._next_housekeeping: datetime | None = None
@@ -47,72 +60,97 @@ class Dispatcher:
         self._worker.start()
         self._sweeper = threading.Thread(target=self._sweep_for_ever, name="smsapi-sweep", daemon=True)
         self._sweeper.start()
-        self._world.bell.answer_with(self.hint)
+        self._world.bell.answer_with(self.ring)
         self._world.health.register("queue", self.is_alive)
 
     def stop(self, timeout_seconds: float = 30.0) -> None:
         """Take nothing new, let running calls end within the time, stop the threads."""
+        self._desk.close()
+        until = time.monotonic() + timeout_seconds
+        # What was begun for a thread that is still on its way has to be sent by it: nobody else would know how it went.
+        while not self._desk.is_empty() and time.monotonic() < until:
+            self._hint()
+            time.sleep(_STOPPING_SECONDS)
         self._stopping.set()
+        self._nudged.set()
+        left = max(0.0, until - time.monotonic())
         if self._worker is not None:
-            self._worker.stop(timeout=int(timeout_seconds * 1000))
+            self._worker.stop(timeout=int(left * 1000))
         if self._sweeper is not None:
-            self._sweeper.join(timeout_seconds)
+            self._sweeper.join(left)
         self._broker.close()
 
     def is_alive(self) -> bool:
         """Say whether the sweep still runs; without it nothing would be sent but what is hinted."""
         return self._sweeper is not None and self._sweeper.is_alive()
 
-    def hint(self) -> None:
-        """Say that there is work; more hints than threads are one too many and are dropped."""
+    def ring(self) -> None:
+        """Say that something new waits."""
+        self._desk.expect_news()
+        self._hint()
+
+    def _hint(self) -> None:
+        # More hints than threads are one too many and are dropped.
         if not self._stopping.is_set() and self._hinted.acquire(blocking=False):
             self._pump.send()
 
     def _run_due(self) -> None:
         # Released before looking: a message stored after the look rings again, and is found.
         self._hinted.release()
-        try:
-            self._drain()
-        except Unavailable:
-            log.warning("dispatch_waits", reason="the database does not answer")
-        except Exception:  # the thread must live on; what was claimed comes back when its lease ends
-            log.exception("dispatch_failed")
+        self._guarded("dispatch_waits", self._drain)
 
     def _drain(self) -> None:
-        world = self._world
         while not self._stopping.is_set():
-            with world.database.transaction() as connection:
-                # One at a time: what a thread held beside the one it sends would wait while other threads are idle.
-                claims = claim_due(connection, world.clock.now(), lease_seconds=world.settings.lease_seconds, limit=1)
-            if not claims:
+            if self._desk.take_chores():
+                self._guarded("chores_wait", self._do_chores)
+            begun = self._desk.next()
+            if begun is None:
+                self._nudged.set()
                 return
             # Where one was due there may be more, and another thread may be idle.
-            self.hint()
-            self._run(claims[0])
+            self._hint()
+            self._send(begun)
 
-    def _run(self, claim: Claim) -> None:
+    def _send(self, begun: Begun) -> None:
         try:
-            run_claim(self._world, claim)
+            run(self._world, begun, wait_until=self._world.clock.now())
         except Unavailable:
             raise
         except Exception:  # the others are sent all the same; this one comes back when its lease ends
-            log.exception("dispatch_failed", message_id=show_id("msg", claim.message_id))
+            log.exception("dispatch_failed", message_id=show_id("msg", begun.message.id))
+        finally:
+            self._desk.done(begun)
+
+    def _do_chores(self) -> None:
+        run_chores(self._world, self._stopping.is_set)
+        if self._reconciling.acquire(blocking=False):
+            try:
+                reconcile_due(self._world, self._stopping.is_set)
+            finally:
+                self._reconciling.release()
 
     def _sweep_for_ever(self) -> None:
-        while not self._stopping.wait(self._world.settings.dispatch_sweep_seconds):
-            try:
-                self._sweep()
-            except Unavailable:
-                log.warning("sweep_waits", reason="the database does not answer")
-            except Exception:
-                log.exception("sweep_failed")
+        while not self._stopping.is_set():
+            rest = self._desk.seconds_to_rest()
+            if rest > 0:
+                # Nudged, it may have to rest less long than it knew.
+                self._nudged.wait(rest)
+                self._nudged.clear()
+            else:
+                self._guarded("sweep_waits", self._sweep)
+
+    def _guarded(self, waits: str, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Unavailable:
+            log.warning(waits, reason="the database does not answer")
+        except Exception:  # the thread must live on; what was claimed comes back when its lease ends
+            log.exception("dispatch_failed")
 
     def _sweep(self) -> None:
+        if self._desk.look():
+            self._hint()
         now = self._world.clock.now()
-        with self._world.database.read() as connection:
-            due = anything_due(connection, now)
-        if due:
-            self.hint()
         if self._next_housekeeping is None or now >= self._next_housekeeping:
             self._next_housekeeping = now + _HOUSEKEEPING
             self._forget_expired_keys(now)

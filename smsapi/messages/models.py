@@ -5,7 +5,21 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, Row, String, Table, Text, Uuid
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    Row,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
 
 from smsapi.db import Json, UtcDateTime, metadata
 
@@ -22,6 +36,9 @@ messages = Table(
     Column("text", Text, nullable=False),
     Column("status", String(16), nullable=False),
     Column("category", String(16), nullable=False),
+    # Which of the queues it waits in; the lower number goes first (``smsapi.messages.lanes``).
+    Column("lane", SmallInteger, nullable=False, server_default="1"),
+    Column("on_unknown", String(16), nullable=False, server_default="reconcile"),
     Column("encoding", String(8), nullable=False),
     Column("segments", Integer, nullable=False),
     # Millionths of the currency's unit: exact, and the same on both stores.
@@ -44,6 +61,7 @@ messages = Table(
     Column("expires_at", UtcDateTime),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    Column("send_at", UtcDateTime),
     Column("sent_at", UtcDateTime),
     Column("delivered_at", UtcDateTime),
     Index("ix_messages_client_id_id", "client_id", "id"),
@@ -51,13 +69,24 @@ messages = Table(
     Index("ix_messages_client_id_to_number_id", "client_id", "to_number", "id"),
     Index("ix_messages_client_id_reference_id", "client_id", "reference", "id"),
 )
-# Only rows that wait are in it, so that it stays small however many messages there are.
-Index(
-    "ix_messages_due_at",
-    messages.c.due_at,
-    postgresql_where=messages.c.due_at.is_not(None),
-    sqlite_where=messages.c.due_at.is_not(None),
+# Word for word the conditions of the partial indexes below: SQLite uses an index only for a query that repeats it.
+WAITS = text("messages.status IN ('queued', 'scheduled') AND messages.due_at IS NOT NULL")
+CHORE = text("messages.status NOT IN ('queued', 'scheduled') AND messages.due_at IS NOT NULL")
+
+
+def _partial(name: str, condition: str, *columns: Column[Any]) -> None:
+    Index(name, *columns, postgresql_where=text(condition), sqlite_where=text(condition))
+
+
+# Only rows that somebody has to look at are in the first two, so that they stay small however many messages there are.
+_partial(
+    "ix_messages_waiting",
+    "status IN ('queued', 'scheduled') AND due_at IS NOT NULL",
+    *(messages.c[name] for name in ("lane", "client_id", "sender", "due_at", "id")),
 )
+_partial("ix_messages_chores", "status NOT IN ('queued', 'scheduled') AND due_at IS NOT NULL", messages.c.due_at)
+_partial("ix_messages_provider_uuid", "provider_uuid IS NOT NULL", messages.c.provider_uuid)
+_partial("ix_messages_unknown", "status = 'unknown'", messages.c.sender, messages.c.to_number)
 
 message_events = Table(
     "message_events",
@@ -100,6 +129,8 @@ class Message:
     text: str
     status: str
     category: str
+    lane: int
+    on_unknown: str
     encoding: str
     segments: int
     price_micros: int | None
@@ -119,6 +150,7 @@ class Message:
     expires_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    send_at: datetime | None
     sent_at: datetime | None
     delivered_at: datetime | None
 

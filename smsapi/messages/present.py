@@ -42,7 +42,7 @@ def present_message(message: Message) -> dict[str, Any]:
         "attempts": message.attempts,
         "created_at": rfc3339(message.created_at),
         "updated_at": rfc3339(message.updated_at),
-        "send_at": None,
+        "send_at": _moment(message.send_at),
         "sent_at": _moment(message.sent_at),
         "delivered_at": _moment(message.delivered_at),
     }

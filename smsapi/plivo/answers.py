@@ -14,10 +14,10 @@ from smsapi.plivo.outcomes import Accepted, Outcome, Rejected, Unavailable, Unkn
 MAX_REASON_CHARACTERS = 300
 RETRY_AFTER_CAP_SECONDS = 3600.0
 
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+UUID_FORM = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _LIKE_A_NUMBER = re.compile(r"\+?\(?\d[\d ().-]{5,}\d")
 _SHORTEST_SECRET = 8
-_ERROR_CODE = re.compile(r"[0-9]{1,5}")
+ERROR_CODE = re.compile(r"[0-9]{1,5}")
 _DELTA_SECONDS = re.compile(r"[0-9]{1,10}")
 
 # The status that Plivo uses for an empty account is not documented; its wording is.
@@ -55,11 +55,11 @@ def read_answer(answer: Answer, *, now: datetime, secrets: Iterable[str] = ()) -
     where a 403 is about the country). All else is ``Unknown``: 408, 5xx, a redirect, a 2xx that is not Plivo's.
     ``secrets`` and what looks like a phone number never reach the outcome's reason.
     """
-    status, found = answer.status, _parsed(answer.body)
+    status, found = answer.status, parsed_object(answer.body)
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         uuid = _only_uuid(found)
         return Accepted(uuid) if uuid else Unknown("the answer names no single message_uuid", status)
-    said = _error_of(found) or f"status {status} without a readable error"
+    said = error_of(found) or f"status {status} without a readable error"
     reason = clean(said, secrets)
     if status in _NOT_TAKEN:
         return Unavailable(reason, status, retry_after_seconds(answer.retry_after, now=now))
@@ -113,13 +113,8 @@ def sentence(said: Any) -> str:
             return ""
 
 
-def _flat(said: Any) -> str:
-    if isinstance(said, str):
-        return said
-    return json.dumps(said, ensure_ascii=False) if isinstance(said, dict) else ""
-
-
-def _parsed(body: bytes) -> dict[str, Any]:
+def parsed_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object that the body is, empty where it is none."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):  # the second: a body of nothing but "["
@@ -127,23 +122,30 @@ def _parsed(body: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def error_of(found: dict[str, Any]) -> str:
+    """Return the sentence in which Plivo refused, empty where it gave none that can be read."""
+    # Plivo's services disagree about the member's name.
+    return next(filter(None, (sentence(found.get(key)) for key in ("error", "Error", "message", "global_error"))), "")
+
+
+def _flat(said: Any) -> str:
+    if isinstance(said, str):
+        return said
+    return json.dumps(said, ensure_ascii=False) if isinstance(said, dict) else ""
+
+
 def _only_uuid(found: dict[str, Any]) -> str | None:
     match found.get("message_uuid"):
-        case [str(uuid)] if _UUID.fullmatch(uuid):
+        case [str(uuid)] if UUID_FORM.fullmatch(uuid):
             return uuid
         case _:
             return None
-
-
-def _error_of(found: dict[str, Any]) -> str:
-    # Plivo's services disagree about the member's name.
-    return next(filter(None, (sentence(found.get(key)) for key in ("error", "Error", "message", "global_error"))), "")
 
 
 def _code_of(found: dict[str, Any]) -> str | None:
     inner = found.get("error")
     for place in (found, inner if isinstance(inner, dict) else {}):
         code = str(place.get("error_code", ""))
-        if _ERROR_CODE.fullmatch(code):
+        if ERROR_CODE.fullmatch(code):
             return code
     return None

@@ -4,7 +4,7 @@ import os
 import re
 import threading
 from base64 import b64encode
-from http import HTTPStatus
+from datetime import UTC, datetime
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
@@ -14,8 +14,9 @@ from requests import Response
 
 from smsapi.clock import Clock, SystemClock
 from smsapi.plivo.answers import Answer, clean, read_answer, sentence
-from smsapi.plivo.breaker import Breaker, Refused
-from smsapi.plivo.outcomes import Outcome, Outgoing, Rejected, Unavailable, Unknown
+from smsapi.plivo.listing import PAGE_SIZE, read_listing
+from smsapi.plivo.lookup import LookupFailed, Page, Query
+from smsapi.plivo.outcomes import NOTHING_ASKED, Outcome, Outgoing, Rejected, Unavailable, Unknown
 from smsapi.plivo.transport import CallFailedError, PlivoTransport, checked_origin
 
 PLIVO_ORIGIN = "https://api.plivo.com"
@@ -24,18 +25,19 @@ _AUTH_ID = re.compile(r"(?:MA|SA)[A-Za-z0-9]{18}")
 _VISIBLE = re.compile(r"[!-~]+")
 # One number. A "<" in the destination would send to many, whose answers cannot be told apart.
 _DESTINATION = re.compile(r"\+?[1-9][0-9]{1,14}")
-_NOTHING_ASKED = 0
 
 
 class PlivoProvider:
-    """Sends texts through one Plivo account. Thread-safe; may be made before a fork and used after it.
+    """Sends texts through one Plivo account, and looks up what it took.
+
+    Thread-safe; may be made before a fork and used after it.
 
     ``base_url`` is the origin to talk to (``None``: Plivo's own). Time-outs are in seconds: to connect, between two
     bytes of the answer, and for the whole call. At most ``pool_size`` calls are out at a time (Plivo takes 100 of an
     account). ``proxy_url`` is an HTTP proxy and ``ca_file`` a bundle of certificates to trust; the environment's
-    (``HTTPS_PROXY``, ``REQUESTS_CA_BUNDLE``) are not looked at, as the SDK does not either. ``breaker`` ``None``
-    means none. Raises ``ValueError``, without repeating a value, for credentials or a URL that cannot be right: the
-    SDK would replace a half-given pair by the environment's.
+    (``HTTPS_PROXY``, ``REQUESTS_CA_BUNDLE``) are not looked at, as the SDK does not either. Raises ``ValueError``,
+    without repeating a value, for credentials or a URL that cannot be right: the SDK would replace a half-given pair
+    by the environment's.
 
     The SDK's client keeps state that it rewrites on each request, and a ``requests`` session promises no thread
     safety, so each thread has its own (50 µs, once); the connections are shared by all.
@@ -51,7 +53,6 @@ class PlivoProvider:
         read_timeout_seconds: float = 10.0,
         total_timeout_seconds: float = 12.0,
         pool_size: int = 16,
-        breaker: Breaker | None = None,
         clock: Clock | None = None,
         proxy_url: str | None = None,
         ca_file: str | None = None,
@@ -64,7 +65,6 @@ class PlivoProvider:
         self._origin = None if base_url is None else checked_origin(base_url)
         self._timeouts = (connect_timeout_seconds, read_timeout_seconds, total_timeout_seconds)
         self._pool_size = pool_size
-        self._breaker = breaker
         self._clock = SystemClock() if clock is None else clock
         self._proxy_url = proxy_url
         self._ca_file = ca_file
@@ -82,20 +82,37 @@ class PlivoProvider:
     def send(self, message: Outgoing) -> Outcome:
         """Make one attempt and say what came of it; never raises for what the far side does.
 
-        Where the breaker is open nothing is asked and the outcome is ``Unavailable``. A message that cannot be asked
-        for at all is ``Rejected`` with status 0.
+        A message that cannot be asked for at all is ``Rejected`` with status 0.
         """
-        if self._breaker is None:
-            return self._attempt(message)[0]
-        admitted = self._breaker.admit()
-        if isinstance(admitted, Refused):
-            return Unavailable("circuit open", retry_after_seconds=admitted.retry_after_seconds)
-        healthy: bool | None = None
+        if not _DESTINATION.fullmatch(message.to):
+            return Rejected("message", "the destination is not one phone number", NOTHING_ASKED)
+        secrets = (*self._secrets(message.to, message.sender), message.text)
         try:
-            outcome, healthy = self._attempt(message)
-        finally:
-            self._breaker.settle(admitted, healthy=healthy)
-        return outcome
+            response: Response = self._client().messages.create(**_keywords(message))
+        except ValidationError as refusal:
+            # The SDK's own check: _Client reads every answer itself, so this class never stands for a server's 400.
+            said = sentence(refusal.args[0] if refusal.args else "") or "refused by Plivo's SDK"
+            return Rejected("message", clean(said, secrets), NOTHING_ASKED)
+        except CallFailedError as failure:
+            return (Unknown if failure.left else Unavailable)(failure.reason, local=failure.local)
+        except Exception as error:  # noqa: BLE001  # not foreseen, so perhaps on its way: the safe answer
+            return Unknown(f"the call failed ({type(error).__name__})", local=True)
+        return read_answer(_answer_of(response), now=self._clock.now(), secrets=secrets)
+
+    def look_up(self, query: Query) -> Page | LookupFailed:
+        """Return one page of Plivo's message list, newest first; never raises for what the far side does.
+
+        Whatever is not a list that can be trusted is ``LookupFailed``. Plivo allows 20 of these calls a minute by
+        default and keeps messages for 90 days.
+        """
+        try:
+            response: Response = self._client().messages.list(**_filters(query))
+        except CallFailedError as failure:
+            return LookupFailed(failure.reason)
+        except Exception as error:  # noqa: BLE001  # whatever it was, there is no list
+            return LookupFailed(f"the call failed ({type(error).__name__})")
+        secrets = self._secrets(query.sender, query.to or "")
+        return read_listing(_answer_of(response), query, now=self._clock.now(), secrets=secrets)
 
     def close(self) -> None:
         """Close this process's idle connections; a later ``send`` opens new ones."""
@@ -103,25 +120,8 @@ class PlivoProvider:
         if transport is not None:
             transport.close()
 
-    def _attempt(self, message: Outgoing) -> tuple[Outcome, bool | None]:
-        """Return the outcome and whether it shows the far side alive (``None``: it shows nothing of it)."""
-        if not _DESTINATION.fullmatch(message.to):
-            return Rejected("message", "the destination is not one phone number", _NOTHING_ASKED), None
-        secrets = (*self._credentials, self._credentials.basic, message.text, message.to, message.sender)
-        try:
-            response: Response = self._client().messages.create(**_keywords(message))
-        except ValidationError as refusal:
-            # The SDK's own check: _Client reads every answer itself, so this class never stands for a server's 400.
-            said = sentence(refusal.args[0] if refusal.args else "") or "refused by Plivo's SDK"
-            return Rejected("message", clean(said, secrets), _NOTHING_ASKED), None
-        except CallFailedError as failure:
-            healthy = None if failure.local else False
-            return (Unknown if failure.left else Unavailable)(failure.reason), healthy
-        except Exception as error:  # noqa: BLE001  # not foreseen, so perhaps on its way: the safe answer
-            return Unknown(f"the call failed ({type(error).__name__})"), None
-        answer = Answer(response.status_code, response.content, response.headers.get("Retry-After"))
-        outcome = read_answer(answer, now=self._clock.now(), secrets=secrets)
-        return outcome, _shows_life(outcome)
+    def _secrets(self, *numbers: str) -> tuple[str, ...]:
+        return (*self._credentials, self._credentials.basic, *numbers, *(each.removeprefix("+") for each in numbers))
 
     def _client(self) -> "_Client":
         """Return the calling thread's client, over the transport that its process shares."""
@@ -207,8 +207,22 @@ def _keywords(message: Outgoing) -> dict[str, Any]:
     }
 
 
-def _shows_life(outcome: Outcome) -> bool:
-    if isinstance(outcome, Unavailable):
-        # Being throttled is an answer of a service that works, and has its own remedy: the wait that it names.
-        return outcome.status == HTTPStatus.TOO_MANY_REQUESTS
-    return not isinstance(outcome, Unknown)
+def _filters(query: Query) -> dict[str, Any]:
+    """Return the arguments of ``messages.list``. Its filters are documented for E.164 with the ``+``, unlike a send."""
+    return {
+        "message_direction": "outbound",
+        "from_number": query.sender,
+        "to_number": query.to,
+        "message_time__gte": _filter_time(query.since),
+        "message_time__lte": _filter_time(query.until),
+        "limit": PAGE_SIZE,
+        "offset": query.offset,
+    }
+
+
+def _filter_time(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+def _answer_of(response: Response) -> Answer:
+    return Answer(response.status_code, response.content, response.headers.get("Retry-After"))

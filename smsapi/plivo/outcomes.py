@@ -1,7 +1,13 @@
 """What a call to Plivo can come to: four types, because a caller must do four different things."""
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Literal, Protocol
+
+from smsapi.plivo.lookup import LookupFailed, Page, Query
+
+# The status of a refusal for which nobody was asked.
+NOTHING_ASKED = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,7 @@ class Rejected:
 
     ``kind`` is ``account`` where the cause is our own account (credentials, balance, a feature or a country that is
     not enabled) and ``message`` where it is this message. ``reason`` is Plivo's own sentence, for the record and the
-    log; it must not reach a caller on an account problem.
+    log; it must not reach a caller on an account problem. ``status`` 0 is a message that could not be asked for at all.
     """
 
     kind: Literal["message", "account"]
@@ -51,22 +57,50 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """Nothing was sent, so sending again later is safe: connection refused, 429, breaker open."""
+    """Nothing was sent, so sending again later is safe: connection refused, 429.
+
+    ``local`` marks what says nothing of the far side: all our own connections were busy.
+    """
 
     reason: str
     status: int | None = None
     retry_after_seconds: float | None = None
+    local: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The request left and no trustworthy answer came back: Plivo may have taken the message."""
+    """The request left and no trustworthy answer came back: Plivo may have taken the message.
+
+    ``local`` marks what says nothing of the far side: a failure of ours that nobody foresaw.
+    """
 
     reason: str
     status: int | None = None
+    local: bool = False
 
 
 Outcome = Accepted | Rejected | Unavailable | Unknown
+
+
+def shows_life(outcome: Outcome) -> bool | None:
+    """Return whether the call showed a far side that works (``True``) or fails (``False``), ``None`` for neither.
+
+    It works where it took or refused the message and where it throttles: that is an answer of a service that works,
+    and has its own remedy, the wait that it names. It fails where it cannot be reached, gives no answer, or one that
+    is not Plivo's (5xx, HTML). What never got as far as the network shows nothing.
+    """
+    match outcome:
+        case Accepted():
+            return True
+        case Rejected(status=status):
+            return None if status == NOTHING_ASKED else True
+        case Unavailable(local=True) | Unknown(local=True):
+            return None
+        case Unavailable(status=HTTPStatus.TOO_MANY_REQUESTS):
+            return True
+        case _:
+            return False
 
 
 class Provider(Protocol):
@@ -79,4 +113,11 @@ class Provider(Protocol):
 
     def send(self, message: Outgoing) -> Outcome:
         """Make one attempt and say what came of it; never raises for what the far side does."""
+        ...
+
+    def look_up(self, query: Query) -> Page | LookupFailed:
+        """Return a page of what was taken; never raises for what the far side does.
+
+        Plivo allows 20 such calls a minute by default; keeping to that is the caller's part.
+        """
         ...

@@ -84,10 +84,10 @@ class PlivoTransport(HTTPAdapter):
         return manager
 
     def request_url(self, request: PreparedRequest, proxies: Mapping[str, str] | None) -> str:
-        """Return the target without the account's id: urllib3 writes it to its debug log."""
+        """Return the target without the account's id and the numbers in its query: urllib3 logs it."""
         target = super().request_url(request, proxies)
         current_call.get().target = target
-        return _ACCOUNT_IN_PATH.sub("-", target)
+        return _ACCOUNT_IN_PATH.sub("-", target).partition("?")[0]
 
     def send(self, request: PreparedRequest, *_arguments: Any, **keywords: Any) -> Response:
         """Make the call and read its answer whole; of ``keywords`` the SDK's ``verify`` and ``proxies`` count."""

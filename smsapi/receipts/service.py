@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -79,8 +80,15 @@ class Applied:
     message: Message | None = None
 
 
-def apply_receipt(connection: Connection, clock: Clock, message_id: UUID, receipt: Receipt) -> Applied:
-    """Move the message forward as the report says, and say what that came to."""
+def apply_receipt(
+    connection: Connection,
+    clock: Clock,
+    message_id: UUID,
+    receipt: Receipt,
+    *,
+    evidence: Mapping[str, Any] = MappingProxyType({"source": "receipt"}),
+) -> Applied:
+    """Move the message forward as the report says, and say what that came to; the event holds the evidence."""
     message = lock_message(connection, message_id)
     if message is None:
         return Applied("unknown_message")
@@ -94,7 +102,7 @@ def apply_receipt(connection: Connection, clock: Clock, message_id: UUID, receip
     connection.execute(update(messages).where(messages.c.id == message.id).values(updated_at=now, **changes))
     if status == message.status:
         return Applied("repeated", status, message)
-    add_event(connection, message, f"message.{status}", now, _evidence(status, receipt))
+    add_event(connection, message, f"message.{status}", now, _evidence(status, receipt, evidence))
     return Applied("applied", status, message)
 
 
@@ -127,8 +135,8 @@ def _settled_price(message: Message, receipt: Receipt) -> dict[str, Any]:
     return changes
 
 
-def _evidence(status: str, receipt: Receipt) -> dict[str, Any]:
-    data: dict[str, Any] = {"source": "receipt"}
+def _evidence(status: str, receipt: Receipt, evidence: Mapping[str, Any]) -> dict[str, Any]:
+    data = dict(evidence)
     if receipt.provider_uuid is not None:
         data["message_uuid"] = receipt.provider_uuid
     if status in _REASONS:

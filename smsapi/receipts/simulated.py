@@ -6,7 +6,7 @@ from smsapi.deps import Deps
 from smsapi.messages.models import Message, messages
 from smsapi.plivo.magic import behaviour_of
 from smsapi.receipts.service import apply_receipt, read_receipt
-from smsapi.send.deliver import next_simulated_receipt, taken_at
+from smsapi.send.settle import next_simulated_receipt, taken_at
 
 
 def play_receipts(world: Deps, connection: Connection, message: Message) -> None:

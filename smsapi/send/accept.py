@@ -8,9 +8,10 @@ from smsapi.auth.models import Caller
 from smsapi.deps import Deps
 from smsapi.errors import ProviderAccount, RejectedByProvider, SmsapiError
 from smsapi.ids import new_id, show_id
+from smsapi.messages.lanes import lane_of
 from smsapi.messages.models import Message
 from smsapi.messages.present import MICROS, present_message
-from smsapi.messages.statuses import QUEUED, SENDING
+from smsapi.messages.statuses import QUEUED, SCHEDULED, SENDING
 from smsapi.messages.store import add_event, add_message, get_message
 from smsapi.send.intake import store_in_one_statement
 from smsapi.send.order import Order
@@ -65,24 +66,27 @@ def accept(
     function has to deliver it; without, a dispatcher will.
 
     Raises:
-        InvalidInput: the number is not one.
+        InvalidInput: the number is not one, or ``send_at`` is not in the future that may be planned.
         IdempotencyKeyReused, IdempotencyInProgress: as :func:`smsapi.web.idempotency.begin` says.
 
     """
-    decided = plan(order, caller.client, world.settings, world.prices)
-    held = preference.wait_seconds is not None
+    decided = plan(order, caller.client, world.settings, world.prices, now=world.clock.now())
+    # What is scheduled has nobody to wait for.
+    held = preference.wait_seconds is not None and order.send_at is None
     asked = _Asked(preference, request_id)
     if decided.refusals:
         return _decline(world, render(decided.refusals[0], request_id), claim, asked)
     message = _message(world, caller, order, decided, held=held)
     given = None if held else answer_for(message, preference, request_id)
     entry = None if claim is None else _entry(world, claim, message, preference, given)
+    world.checkpoint("accept.before")
     found = _store(world, message, entry)
+    world.checkpoint("accept.committed")
     if isinstance(found, Answer):
         return Replayed(found)
     if isinstance(found, Abandoned) and claim is not None:
         return _answer_late(world, found, claim, asked)
-    world.metrics.count_message(QUEUED, test=message.test)
+    world.metrics.count_message(message.status, test=message.test)
     return Taken(message, held=held)
 
 
@@ -108,7 +112,7 @@ def _store(world: Deps, message: Message, entry: dict[str, Any] | None) -> Answe
             if found != "fresh":
                 return found
         add_message(connection, message)
-        add_event(connection, message, "message.queued", message.created_at, {})
+        add_event(connection, message, f"message.{message.status}", message.created_at, {})
     return "fresh"
 
 
@@ -155,7 +159,7 @@ def _message(world: Deps, caller: Caller, order: Order, decided: Plan, *, held: 
     # To the millisecond, as it is shown: what is filtered by a shown time is then exact.
     now = now.replace(microsecond=now.microsecond // 1000 * 1000)
     lease = timedelta(seconds=world.settings.lease_seconds)
-    price = decided.price
+    price, begins = decided.price, order.send_at or now
     if decided.sender is None:
         raise TypeError("an order without a sender was planned without a refusal")
     return Message(
@@ -167,8 +171,10 @@ def _message(world: Deps, caller: Caller, order: Order, decided: Plan, *, held: 
         country=decided.number.country,
         sender=decided.sender.value,
         text=decided.text,
-        status=QUEUED,
+        status=QUEUED if order.send_at is None else SCHEDULED,
         category=order.category,
+        lane=lane_of(order.category, test=not caller.key.live),
+        on_unknown=order.on_unknown,
         encoding=decided.measured.encoding,
         segments=decided.measured.segments,
         price_micros=None if price is None else int(price.amount * MICROS),
@@ -184,10 +190,11 @@ def _message(world: Deps, caller: Caller, order: Order, decided: Plan, *, held: 
         dlt=order.dlt,
         attempts=0,
         epoch=1 if held else 0,
-        due_at=now + lease if held else now,
-        expires_at=None if order.expires_in is None else now + timedelta(seconds=order.expires_in),
+        due_at=now + lease if held else begins,
+        expires_at=None if order.expires_in is None else begins + timedelta(seconds=order.expires_in),
         created_at=now,
         updated_at=now,
+        send_at=order.send_at,
         sent_at=None,
         delivered_at=None,
     )

@@ -18,11 +18,12 @@ _EVENT = ("id", "message_id", "client_id", "type", "at", "data")
 
 
 def store_in_one_statement(connection: Connection, message: Message, entry: dict[str, Any] | None) -> bool:
-    """Store a message that is queued, its first event, and the row of its idempotency key where it has one.
+    """Store a new message, its first event, and the row of its idempotency key where it has one.
 
     Return whether it was stored: not where the key was there before, and then nothing was. Only on PostgreSQL.
     """
-    event: tuple[Any, ...] = (new_id(), message.id, message.client_id, "message.queued", message.created_at, {})
+    kind = f"message.{message.status}"
+    event: tuple[Any, ...] = (new_id(), message.id, message.client_id, kind, message.created_at, {})
     values = {
         **{f"m_{name}": value for name, value in to_row(message).items()},
         **{f"e_{name}": value for name, value in zip(_EVENT, event, strict=True)},

@@ -1,6 +1,7 @@
 """What a caller asks to be sent, as plain values."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -20,3 +21,5 @@ class Order:
     reference: str | None
     metadata: dict[str, str]
     dlt: dict[str, Any] | None
+    send_at: datetime | None
+    on_unknown: str

@@ -1,6 +1,7 @@
 """What would leave if an order were taken, and every reason not to take it: a pure function of values."""
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from smsapi.auth.models import Client
 from smsapi.errors import (
@@ -19,6 +20,8 @@ from smsapi.sms.phone import InvalidNumber, Number, parse_number
 from smsapi.sms.prices import Price, PriceList
 from smsapi.sms.sender import InvalidSender, Sender, check_sender_for_country, classify_sender
 
+FURTHEST_AHEAD = timedelta(days=30)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -32,13 +35,16 @@ class Plan:
     refusals: tuple[Refused, ...]
 
 
-def plan(order: Order, client: Client, settings: Settings, prices: PriceList | None) -> Plan:
+def plan(order: Order, client: Client, settings: Settings, prices: PriceList | None, *, now: datetime) -> Plan:
     """Return the plan for an order.
 
     Raises:
-        InvalidInput: the number is not one, by the strict rule where the settings ask for it.
+        InvalidInput: the number is not one, by the strict rule where the settings ask for it; or ``send_at`` is over,
+            or more than 30 days ahead.
 
     """
+    if order.send_at is not None and not now < order.send_at <= now + FURTHEST_AHEAD:
+        raise InvalidInput.at("/send_at", "Must be in the future, at most 30 days ahead.")
     try:
         number = parse_number(order.to, strict=settings.strict_numbers)
     except InvalidNumber as error:

@@ -2,21 +2,24 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from marshmallow import ValidationError, fields, post_load, validate
+from marshmallow import ValidationError, fields, missing, post_load, validate, validates_schema
 
 from smsapi.auth.schemas import check_sender
 from smsapi.messages.schemas import CATEGORIES, ENCODINGS, PriceSchema
+from smsapi.send.after import OUTCOMES, Outcome
 from smsapi.send.order import Order
 from smsapi.sms.phone import InvalidNumber, parse_number
-from smsapi.web.fields import Line, StrictSchema, Truth, Whole
+from smsapi.web.fields import Line, Moment, StrictSchema, Truth, Whole
 
 # Longer than any cap that SMSAPI_GSM7_MAX_UNITS allows; what is shorter and still too long is text_too_long.
 _MAX_TEXT = 100_000
 _NOT_IN_TEXT = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _AMOUNT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
+ON_UNKNOWN = ("reconcile", "resend", "hold")
 _DLT_CATEGORIES = ("transactional", "promotional", "service_implicit", "service_explicit")
 
 
@@ -80,11 +83,82 @@ class OrderSchema(StrictSchema):
         keys=Line(maximum=64), values=Line(minimum=0, maximum=512), load_default=dict, validate=validate.Length(max=20)
     )
     dlt = fields.Nested(DltSchema, load_default=None)
+    send_at = Moment(
+        load_default=None, metadata={"description": "When to send it: in the future, at most 30 days ahead."}
+    )
+    on_unknown = fields.String(
+        load_default="reconcile",
+        validate=validate.OneOf(ON_UNKNOWN),
+        metadata={
+            "description": "What to do where nobody knows whether Plivo took it: look for it and send again only if "
+            "it was not taken; send again at once; or wait for a person."
+        },
+    )
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> Any:
         """Return the order."""
         return Order(sender=data.pop("from_"), **data)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageChanges:
+    """The fields of an :class:`Order` that were given, by name."""
+
+    values: dict[str, Any]
+
+
+class MessagePatchSchema(OrderSchema):
+    """What is to change; the rest stays, and so does the time from `send_at` until the message expires.
+
+    `max_segments`, `max_price` and `smart_encoding` are not kept with a message: they hold for the change that they
+    are given with.
+    """
+
+    send_at = Moment(metadata={"description": "When to send it instead: in the future, at most 30 days ahead."})
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(partial=True, **kwargs)
+        for each in self.fields.values():
+            # What is not given stays as it is, and what stands here would be shown as what it becomes.
+            each.load_default = missing
+
+    @validates_schema
+    def _not_empty(self, data: dict[str, Any], **_: Any) -> None:
+        if not data:
+            raise ValidationError("Name at least one field to change.")
+
+    @post_load
+    def make(self, data: dict[str, Any], **_: Any) -> Any:
+        """Return the changes."""
+        if "from_" in data:
+            data["sender"] = data.pop("from_")
+        return MessageChanges(data)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What became of a message whose outcome was not known."""
+
+    outcome: Outcome
+
+
+class ResolutionSchema(StrictSchema):
+    """What a person found out, or decided."""
+
+    outcome = fields.String(
+        required=True,
+        validate=validate.OneOf(OUTCOMES),
+        metadata={
+            "description": "`sent`: Plivo took it. `resend`: send it again, whether Plivo took it or not. "
+            "`failed`: Plivo did not take it, and it is not to be sent."
+        },
+    )
+
+    @post_load
+    def make(self, data: dict[str, Any], **_: Any) -> Any:
+        """Return the resolution."""
+        return Resolution(**data)
 
 
 class RefusalSchema(StrictSchema):

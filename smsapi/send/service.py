@@ -60,6 +60,7 @@ def _send(
     message = _deliver_while_waiting(world, taken.message, float(preference.wait_seconds or 0))
     given = answer_for(message, preference, request_id)
     if claim is not None:
+        world.checkpoint("answer.before")
         _keep_answer(world, claim, given)
     return given, False
 
@@ -111,7 +112,7 @@ def _keep_answer(world: Deps, claim: Claim, given: Answer) -> None:
 
 def preview(world: Deps, caller: Caller, order: Order) -> dict[str, Any]:
     """Return what would become of the order; nothing is sent or stored. Raises InvalidInput as a send does."""
-    decided = plan(order, caller.client, world.settings, world.prices)
+    decided = plan(order, caller.client, world.settings, world.prices, now=world.clock.now())
     price = decided.price
     return {
         "would_send": not decided.refusals,

@@ -1,34 +1,39 @@
-"""The blueprint ``send``: a message, and the preview of one."""
+"""The blueprint ``send``: a message, the preview of one, and what can be done with one that is stored."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from flask import Blueprint, request
 from flask.wrappers import Response
+from sqlalchemy import Connection
 
 from smsapi.auth.guard import caller
+from smsapi.auth.schemas import EmptySchema
+from smsapi.deps import Deps
+from smsapi.ids import show_id
+from smsapi.messages.models import Message
+from smsapi.messages.present import present_message
 from smsapi.messages.schemas import MessageSchema
-from smsapi.send import schemas, service
+from smsapi.messages.store import get_message_for
+from smsapi.send import after, schemas, service
 from smsapi.send.order import Order
-from smsapi.web.answers import answer
-from smsapi.web.body import load_body
+from smsapi.web.answers import Answer, answer
+from smsapi.web.body import load_body, load_optional_body
 from smsapi.web.context import deps, request_id, to_response
 from smsapi.web.idempotency import Claim
-from smsapi.web.once import REPLAYED, claim_of_request
+from smsapi.web.once import REPLAYED, answer_once, claim_of_request
 from smsapi.web.operations import operation
-from smsapi.web.prefer import read_prefer
+from smsapi.web.paths import id_in_path
+from smsapi.web.prefer import Preference, read_prefer
 
 blueprint = Blueprint("send", __name__)
 
 _order = schemas.OrderSchema()
-_REFUSALS = (
-    "sender_not_allowed",
-    "country_not_allowed",
-    "text_too_long",
-    "too_many_segments",
-    "price_too_high",
-    "rejected_by_provider",
-    "provider_account",
-)
+_patch = schemas.MessagePatchSchema()
+_resolution = schemas.ResolutionSchema()
+_nothing = EmptySchema()
+_REFUSALS = ("sender_not_allowed", "country_not_allowed", "text_too_long", "too_many_segments", "price_too_high")
 
 
 @blueprint.post("/v1/messages")
@@ -37,22 +42,27 @@ _REFUSALS = (
     scope="messages:send",
     body=schemas.OrderSchema,
     answers={201: MessageSchema, 202: MessageSchema},
-    problems=_REFUSALS,
+    problems=(*_REFUSALS, "rejected_by_provider", "provider_account"),
     idempotent=True,
     sends=True,
     headers={"Prefer": "`wait=N` (up to 30 seconds, 10 if not given) or `respond-async`."},
 )
 def create_message() -> Response:
-    """Store the message and, unless told not to wait, see it sent: 201 Plivo took it, 202 it goes on without you."""
+    """Store the message and, unless told not to wait, see it sent: 201 Plivo took it, 202 it goes on without you.
+
+    With `send_at` it is 202 at once, and `scheduled`.
+    """
+    order = load_body(_order, Order)
     given, replayed = service.send_message(
-        deps(),
-        caller(),
-        load_body(_order, Order),
-        claim=_claim(),
-        preference=read_prefer(request.headers.get("Prefer", "")),
-        request_id=request_id(),
+        deps(), caller(), order, claim=_claim(), preference=_preference(order), request_id=request_id()
     )
     return to_response(given, REPLAYED if replayed else None)
+
+
+def _preference(order: Order) -> Preference:
+    preferred = read_prefer(request.headers.get("Prefer", ""))
+    # Nobody waits for a message until its time comes, so a wait is not what was applied.
+    return preferred if order.send_at is None or preferred.wait_seconds is None else Preference(None, None)
 
 
 def _claim() -> Claim | None:
@@ -73,3 +83,73 @@ def _claim() -> Claim | None:
 def preview_message() -> Response:
     """Say what would become of the message: segments, price, refusals. Sends and stores nothing."""
     return to_response(answer(service.preview(deps(), caller(), load_body(_order, Order))))
+
+
+@blueprint.patch("/v1/messages/<message_id>")
+@operation(
+    summary="Change a scheduled message",
+    scope="messages:send",
+    body=schemas.MessagePatchSchema,
+    answers={200: MessageSchema},
+    problems=("not_found", "too_late", *_REFUSALS),
+)
+def update_message(message_id: str) -> Response:
+    """Change what is given before the message is sent; it is looked at anew, and may be refused as a new one would."""
+    changes = load_body(_patch, schemas.MessageChanges)
+    world, who = deps(), caller()
+    with world.database.transaction() as connection:
+        wanted = get_message_for(connection, who, id_in_path("msg", message_id, what="message"))
+        message = after.hold(connection, wanted.id)
+        edited = after.edit(world, connection, message, changes.values, client=who.client, by=_by_caller())
+    return to_response(answer(present_message(edited)))
+
+
+@blueprint.post("/v1/messages/<message_id>/cancel")
+@operation(
+    summary="Cancel a message",
+    scope="messages:send",
+    body=EmptySchema,
+    body_optional=True,
+    answers={200: MessageSchema},
+    problems=("not_found", "too_late"),
+    idempotent=True,
+)
+def cancel_message(message_id: str) -> Response:
+    """Call off a message that is `scheduled` or `queued`: it is never sent. One that was canceled before stays so."""
+    load_optional_body(_nothing, dict)
+    return _decide(message_id, lambda *held: after.cancel(*held, by=_by_caller()))
+
+
+@blueprint.post("/v1/messages/<message_id>/resolve")
+@operation(
+    summary="Settle a message whose outcome is unknown",
+    scope="messages:send",
+    body=schemas.ResolutionSchema,
+    answers={200: MessageSchema},
+    problems=("not_found", "not_unknown"),
+    idempotent=True,
+)
+def resolve_message(message_id: str) -> Response:
+    """Say what became of a message that is `unknown`, or have it sent again; `resend` may text somebody twice."""
+    resolution = load_body(_resolution, schemas.Resolution)
+    response = _decide(message_id, lambda *held: after.resolve(*held, resolution.outcome, by=_by_caller()))
+    if resolution.outcome == "resend":
+        deps().bell.ring()
+    return response
+
+
+def _decide(message_id: str, decide: Callable[[Deps, Connection, Message], Message]) -> Response:
+    """Answer once with the caller's message as the decision leaves it; it is locked while it is made."""
+    world, who = deps(), caller()
+    with world.database.read() as connection:
+        # Not within what is answered once: what a test key does not find is not lost to the client's live keys.
+        found = get_message_for(connection, who, id_in_path("msg", message_id, what="message"))
+
+    def act(connection: Connection) -> Answer:
+        return answer(present_message(decide(world, connection, after.hold(connection, found.id))))
+
+    return answer_once(who.client.id, act)
+
+
+def _by_caller() -> dict[str, Any]:
+    return {"by": "caller", "key_id": show_id("key", caller().key.id)}

@@ -98,7 +98,7 @@ class Settings:
     breaker_failures: int = _setting(
         "SMSAPI_BREAKER_FAILURES",
         parsers.whole_number(1, 10000),
-        "Failed calls in a row after which Plivo is left alone.",
+        "Failed calls in a row, of all processes, after which Plivo is left alone by all.",
         default=5,
     )
     breaker_open_seconds: float = _setting(
@@ -142,6 +142,75 @@ class Settings:
         parsers.seconds(0.05, 60),
         "How often a process looks for messages that are due.",
         default=1.0,
+    )
+    broker_url: str | None = _setting(
+        "SMSAPI_BROKER_URL",
+        parsers.broker_url,
+        "Redis (a database of its own) or RabbitMQ, by which processes on several machines wake each other. "
+        "None: each looks for itself, every SMSAPI_DISPATCH_SWEEP_SECONDS.",
+        secret=True,
+    )
+    reconcile_after_seconds: float = _setting(
+        "SMSAPI_RECONCILE_AFTER_SECONDS",
+        parsers.seconds(0, 86400),
+        "How long delivery reports may settle a message whose outcome is unknown before Plivo's list is asked.",
+        default=60.0,
+    )
+    plivo_list_per_minute: int = _setting(
+        "SMSAPI_PLIVO_LIST_PER_MINUTE",
+        parsers.whole_number(1, 100_000),
+        "How often in a minute Plivo's list of messages may be asked; Plivo's own limit is the default.",
+        default=20,
+    )
+    plivo_requests_per_5s: float = _setting(
+        "SMSAPI_PLIVO_REQUESTS_PER_5S",
+        parsers.number(0, 1_000_000),
+        "Requests to Plivo within any 5 seconds, of all processes. Plivo refuses more than 300. 0: no limit of ours.",
+        default=280.0,
+    )
+    pace_account: float | None = _setting(
+        "SMSAPI_PACE_ACCOUNT",
+        parsers.number(0, 1_000_000),
+        "Segments a second of the whole account. 0: no pace. None: Plivo's 5, and no pace where SMSAPI_PLIVO_URL "
+        "names another place.",
+    )
+    pace_long_code: float | None = _setting(
+        "SMSAPI_PACE_LONG_CODE",
+        parsers.number(0, 1_000_000),
+        "Segments a second of one long-code number. 0: no pace. None: Plivo's 1, as above.",
+    )
+    pace_toll_free: float | None = _setting(
+        "SMSAPI_PACE_TOLL_FREE",
+        parsers.number(0, 1_000_000),
+        "Segments a second of one toll-free number. 0: no pace. None: Plivo's 25, as above.",
+    )
+    pace_short_code: float | None = _setting(
+        "SMSAPI_PACE_SHORT_CODE",
+        parsers.number(0, 1_000_000),
+        "Segments a second of one short code. 0: no pace. None: Plivo's 100, as above.",
+    )
+    pace_alphanumeric: float | None = _setting(
+        "SMSAPI_PACE_ALPHANUMERIC",
+        parsers.number(0, 1_000_000),
+        "Segments a second of one alphanumeric sender. 0 or None: no pace but the account's: Plivo publishes none.",
+    )
+    queue_max_depth: int = _setting(
+        "SMSAPI_QUEUE_MAX_DEPTH",
+        parsers.whole_number(0, 100_000_000),
+        "Due messages in one lane from which further sends but codes are refused as queue_full. 0: no bound.",
+        default=500_000,
+    )
+    queue_max_age_seconds: float = _setting(
+        "SMSAPI_QUEUE_MAX_AGE_SECONDS",
+        parsers.seconds(0, 30 * 86400),
+        "Age of the longest due message of a lane from which further sends but codes are refused. 0: no bound.",
+        default=4 * 3600.0,
+    )
+    account_probe_seconds: float = _setting(
+        "SMSAPI_ACCOUNT_PROBE_SECONDS",
+        parsers.seconds(0.1, 3600),
+        "How often one message tries whether Plivo takes from the account again, while it is out of credit or locked.",
+        default=10.0,
     )
     jwt_secret: str | None = _setting(
         "SMSAPI_JWT_SECRET",

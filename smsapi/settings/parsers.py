@@ -75,6 +75,22 @@ def seconds(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
+def number(low: float, high: float) -> Callable[[str], float]:
+    """Return a parser of numbers between the two."""
+
+    def parse(value: str) -> float:
+        try:
+            found = float(value)
+        except ValueError:
+            raise ValueError("must be a number") from None
+        # "not <=" also refuses a NaN, which compares false with everything.
+        if not low <= found <= high:
+            raise ValueError(f"must be from {low:g} to {high:g}")
+        return found
+
+    return parse
+
+
 def boolean(value: str) -> bool:
     """Return true or false from the usual words."""
     if value.lower() in {"1", "true", "yes", "on"}:
@@ -148,6 +164,12 @@ def redis_url(value: str) -> str:
     if parts.scheme != "unix" and not re.fullmatch(r"(/[0-9]{0,4})?", parts.path, re.ASCII):
         raise ValueError("must end in the number of a database, such as redis://localhost:6379/0")
     return value
+
+
+def broker_url(value: str) -> str:
+    """Return the URL of what carries the hints between processes: a Redis, or RabbitMQ."""
+    url("redis", "rediss", "amqp", "amqps")(value)
+    return redis_url(value) if value.startswith("redis") else value
 
 
 def base_url(value: str) -> str:

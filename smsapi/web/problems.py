@@ -61,6 +61,16 @@ PROBLEMS: Mapping[str, Problem] = {
         "The first request with this Idempotency-Key is still running",
         "Wait for Retry-After seconds and send the same request with the same key again.",
     ),
+    "too_late": Problem(
+        409,
+        "The message no longer waits",
+        "detail says how it stands. What is on its way cannot be called back or changed. Do not retry as is.",
+    ),
+    "not_unknown": Problem(
+        409,
+        "The outcome of the message is not in doubt",
+        "Only a message whose status is unknown can be resolved; detail says how it stands. Do not retry as is.",
+    ),
     "body_too_large": Problem(
         413, "The body is too large", "Send at most 1 MiB; 16 KiB for a token, 64 KiB from Plivo."
     ),

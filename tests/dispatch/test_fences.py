@@ -1,37 +1,25 @@
 """The fences around a message: whoever lost the hold of it changes nothing, and whoever has it loses nothing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from random import Random
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import Connection
 
 from smsapi.clock import ManualClock
 from smsapi.db import Database
-from smsapi.dispatch.run import run_claim
+from smsapi.dispatch.chores import run_chore
+from smsapi.dispatch.claims import Claim, claim_chores
 from smsapi.errors import StoreUnavailable
 from smsapi.messages.statuses import SENDING
 from smsapi.plivo.outcomes import Rejected, Unavailable
 from tests.conftest import new_caller
 from tests.support.dispatching import ASYNC, attempts_of, claim, row_of, run_due, world_of
+from smsapi.send.deliver import run
 from tests.support.providers import Scripted, taken
 
 LEASE = 30
-
-
-class Interrupted(Random):
-    """Chance that lets something happen between the end of an attempt and what is made of it."""
-
-    def __init__(self, happen: Callable[[], None]) -> None:
-        super().__init__()
-        self._happen = happen
-
-    def uniform(self, low: float, _high: float) -> float:
-        self._happen()
-        return low
 
 
 class ForgetfulDatabase(Database):
@@ -70,54 +58,66 @@ def queued(make_app, clock):
     return make
 
 
+def chores(world):
+    with world.database.transaction() as connection:
+        return claim_chores(connection, world.clock.now(), lease_seconds=LEASE, limit=10)
+
+
 def types_of(caller, message):
     return [event["type"] for event in caller.events(message["id"])]
 
 
-@pytest.mark.parametrize(
-    "outcome",
-    [Rejected("message", "no", 400), Rejected("account", "no", 401), Unavailable("throttled", 429)],
-    ids=["rejected", "account", "unavailable"],
-)
-def test_what_came_of_a_call_is_not_for_its_worker_to_say_once_another_has_the_message(queued, clock, outcome):
-    theirs = []
-
-    def take_over(_):
+def test_a_worker_that_comes_too_late_changes_nothing_that_was_decided_meanwhile(queued, clock):
+    def lose_it(_):
         clock.advance(LEASE + 1)
-        theirs.extend(claim(world))
+        assert run_due(world) == 1  # the lease is over: unknown
+        clock.advance(61)
+        assert run_due(world) == 1  # not in Plivo's list: queued again
+        provider._before = lambda _: None
+        assert run_due(world) == 1  # sent by another
 
-    provider = Scripted(outcome, before=take_over)
+    provider = Scripted(Rejected("message", "no", 400), taken(), before=lose_it)
     world, caller, message = queued(provider=provider)
     assert run_due(world) == 1
-    assert row_of(world, message).status == "sending"
-    run_claim(world, theirs[0])
-    assert caller.message(message["id"])["status"] == "unknown"
-    assert types_of(caller, message) == ["message.queued", "message.unknown"]
-    clock.advance(86400)
-    assert run_due(world) == 0
-    assert len(provider.asked) == 1
-
-
-def test_a_worker_does_not_give_back_what_another_has_claimed(queued, clock):
-    theirs = []
-
-    def take_over():
-        clock.advance(LEASE + 1)
-        theirs.extend(claim(world))
-
-    provider = Scripted(Unavailable("throttled", 429, retry_after_seconds=5), taken())
-    world, caller, message = queued(provider=provider, random=Interrupted(take_over))
-    (mine,) = claim(world)
-    run_claim(world, mine)
-    assert row_of(world, message).due_at == clock.now() + timedelta(seconds=LEASE)
-    clock.advance(LEASE - 1)
-    assert claim(world) == []
-    run_claim(world, theirs[0])
     assert caller.message(message["id"])["status"] == "sent"
-    assert [row.epoch for row in attempts_of(world, message)] == [1, 2]
+    told = ["message.queued", "message.unknown", "message.queued", "message.sent"]
+    assert types_of(caller, message) == told
+    assert len(provider.asked) == 2
 
 
-def test_an_attempt_that_begins_late_in_the_lease_has_a_whole_lease_for_its_call(queued, clock):
+def test_a_chore_that_was_claimed_twice_is_done_once(queued, clock):
+    def lose_twice(_):
+        clock.advance(LEASE + 1)
+        (stalled,) = chores(world)
+        clock.advance(LEASE + 1)
+        (current,) = chores(world)
+        for each in (stalled, current):
+            run_chore(world, each)
+            seen.append(row_of(world, message).status)
+
+    seen = []
+    world, caller, message = queued(provider=Scripted(taken(), before=lose_twice))
+    assert run_due(world) == 1
+    assert seen == ["sending", "unknown"]
+    assert types_of(caller, message) == ["message.queued", "message.unknown", "message.sent"]
+
+
+def test_a_chore_finds_nothing_to_do_where_the_call_was_settled_meanwhile(queued, clock):
+    def claim_it(_):
+        clock.advance(LEASE + 1)
+        claimed.extend(chores(world))
+
+    claimed = []
+    world, caller, message = queued(provider=Scripted(Unavailable("throttled", 429), before=claim_it))
+    assert run_due(world) == 1
+    before = row_of(world, message)
+    assert before.status == "queued"
+    run_chore(world, claimed[0])
+    assert row_of(world, message) == before
+    assert types_of(caller, message) == ["message.queued"]
+
+
+def test_an_attempt_has_a_whole_lease_for_its_call(queued, clock):
     taken_over = []
 
     def look_for_work(_):
@@ -125,38 +125,18 @@ def test_an_attempt_that_begins_late_in_the_lease_has_a_whole_lease_for_its_call
         taken_over.append(run_due(world))
 
     world, caller, message = queued(provider=Scripted(taken(), before=look_for_work))
-    (mine,) = claim(world)
-    clock.advance(LEASE - 1)
-    run_claim(world, mine)
+    clock.advance(3600)
+    assert run_due(world) == 1
     assert taken_over == [0]
     assert types_of(caller, message) == ["message.queued", "message.sent"]
 
 
-def test_a_worker_that_comes_too_late_does_not_judge_a_message_that_another_has_claimed(queued, clock):
-    seen = []
-
-    def lose_twice(_):
-        clock.advance(LEASE + 1)
-        (stalled,) = claim(world)
-        clock.advance(LEASE + 1)
-        (current,) = claim(world)
-        for each in (stalled, current):
-            run_claim(world, each)
-            seen.append(row_of(world, message).status)
-
-    world, caller, message = queued(provider=Scripted(taken(), before=lose_twice))
-    assert run_due(world) == 1
-    assert seen == ["sending", "unknown"]
-    assert types_of(caller, message) == ["message.queued", "message.unknown", "message.sent"]
-
-
-@pytest.mark.parametrize("after", [0, 1], ids=["of-the-attempt", "of-its-outcome"])
-def test_a_lost_acknowledgement_is_neither_a_lost_message_nor_a_second_call(queued, database_url, clock, after):
+def test_a_lost_acknowledgement_of_an_outcome_is_neither_a_lost_message_nor_a_second_call(queued, database_url, clock):
     database, provider = ForgetfulDatabase(database_url), Scripted(taken())
     world, caller, message = queued(database=database, provider=provider)
     (mine,) = claim(world)
-    database.lose_acknowledgement(after=after)
-    run_claim(world, mine)
+    database.lose_acknowledgement(after=0)
+    run(world, mine, wait_until=clock.now())
     assert database.losing is None
     assert caller.message(message["id"])["status"] == "sent"
     assert types_of(caller, message) == ["message.queued", "message.sent"]
@@ -166,11 +146,24 @@ def test_a_lost_acknowledgement_is_neither_a_lost_message_nor_a_second_call(queu
     assert len(provider.asked) == 1
 
 
-def test_what_is_queued_keeps_its_due_time_whatever_a_claim_of_it_says(queued, clock):
+@pytest.mark.parametrize("after", [1, 2], ids=["of-the-attempt", "of-its-outcome"])
+def test_a_waiting_caller_gets_one_message_whatever_acknowledgement_is_lost(make_app, database_url, clock, after):
+    database, provider = ForgetfulDatabase(database_url), Scripted(taken())
+    app = make_app({"clock": clock, "database": database, "provider": provider}, lease_seconds=LEASE)
+    caller = new_caller(app)
+    # The first is that of taking it; on PostgreSQL that is a statement and no transaction.
+    database.lose_acknowledgement(after=after - database.is_postgresql)
+    answer = caller.send()
+    assert database.losing is None
+    assert (answer.status_code, answer.get_json()["status"]) == (201, "sent")
+    assert types_of(caller, answer.get_json()) == ["message.queued", "message.sent"]
+    assert len(provider.asked) == 1
+
+
+def test_what_waits_keeps_its_due_time_whatever_a_claim_of_it_says(queued, clock):
     world, caller, message = queued(provider=Scripted(taken()))
-    (mine,) = claim(world)
-    run_claim(world, replace(mine, status=SENDING))
-    assert row_of(world, message).due_at == clock.now() + timedelta(seconds=LEASE)
-    clock.advance(LEASE)
+    row = row_of(world, message)
+    run_chore(world, Claim(row.id, row.epoch, SENDING))
+    assert row_of(world, message) == row
     assert run_due(world) == 1
     assert caller.message(message["id"])["status"] == "sent"

@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from smsapi.clock import ManualClock
-from smsapi.plivo.breaker import Breaker
 from smsapi.plivo.client import PlivoProvider
-from smsapi.plivo.outcomes import Accepted, Dlt, Outgoing, Provider, Rejected, Unavailable, Unknown
+from smsapi.plivo.outcomes import Accepted, Dlt, Outgoing, Provider, Rejected, Unavailable, Unknown, shows_life
 from tests.plivo.far_side import UUID, FarSide, Request, Wire
 
 AUTH_ID = "MA0123456789ABCDEFGH"
@@ -203,40 +202,39 @@ def test_no_credential_is_printed_logged_or_told(caplog):
     assert AUTH_ID in far.requests[0].target
 
 
-def test_an_open_circuit_asks_nothing_and_says_for_how_long():
-    clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
-    breaker = Breaker(clock=clock, failure_threshold=2, open_seconds=30)
-    healthy: list[bool] = []
-
-    def script(wire: Wire, request: Request) -> None:
-        wire.answer(*((202, f'{{"message_uuid": ["{UUID}"]}}'.encode()) if healthy else (503, b"")))
-
-    with FarSide(script) as far:
-        provider = provider_for(far, breaker=breaker)
-        assert [provider.send(MESSAGE).status for _ in range(2)] == [503, 503]
-        clock.advance(10)
-        assert provider.send(MESSAGE) == Unavailable("circuit open", retry_after_seconds=20)
-        assert len(far.requests) == 2
-        clock.advance(20)
-        healthy.append(True)
-        assert provider.send(MESSAGE) == Accepted(UUID)
-        assert breaker.state == "closed"
-
-
 @pytest.mark.parametrize("status", [400, 401, 429])
-def test_an_answer_of_a_far_side_that_works_does_not_open_the_circuit(status):
-    breaker = Breaker(clock=ManualClock(datetime(2026, 1, 1, tzinfo=UTC)), failure_threshold=1)
+def test_an_answer_of_a_far_side_that_works_shows_life(status):
     with FarSide(answering(status)) as far:
-        provider_for(far, breaker=breaker).send(MESSAGE)
-    assert breaker.state == "closed"
+        assert shows_life(provider_for(far).send(MESSAGE)) is True
 
 
-def test_a_message_that_was_never_asked_for_does_not_count():
-    breaker = Breaker(clock=ManualClock(datetime(2026, 1, 1, tzinfo=UTC)), failure_threshold=1)
-    provider_for("http://127.0.0.1:1", breaker=breaker).send(
-        Outgoing(message_id="m", to="+14155552671", sender="14155552671", text="hi")
+@pytest.mark.parametrize(("status", "body"), [(200, b"<html>"), (408, b""), (500, b"{}"), (503, b""), (302, b"")])
+def test_an_answer_that_is_not_plivos_or_says_that_it_is_down_shows_it_failing(status, body):
+    with FarSide(answering(status, body)) as far:
+        assert shows_life(provider_for(far).send(MESSAGE)) is False
+
+
+def test_a_far_side_that_refuses_resets_or_is_silent_shows_it_failing():
+    with FarSide(lambda wire, _: wire.reset()) as far:
+        assert shows_life(provider_for(far).send(MESSAGE)) is False
+    assert shows_life(provider_for(far).send(MESSAGE)) is False
+    with FarSide(lambda wire, _: wire.hang()) as far:
+        assert shows_life(provider_for(far, read_timeout_seconds=0.2).send(MESSAGE)) is False
+
+
+def test_a_message_that_was_never_asked_for_shows_nothing():
+    odd = Outgoing(message_id="m", to="+14155552671", sender="14155552671", text="hi")
+    nowhere = Outgoing(message_id="m", to="nobody", sender="ACME", text="hi")
+    provider = provider_for("http://127.0.0.1:1")
+    assert [shows_life(provider.send(message)) for message in (odd, nowhere)] == [None, None]
+
+
+def test_a_failure_of_ours_that_nobody_foresaw_shows_nothing():
+    outcome = provider_for("http://127.0.0.1:1").send(
+        Outgoing(message_id="m", to="+14155552671", sender="ACME", text="hi", expires_in_seconds=[])
     )
-    assert breaker.state == "closed"
+    assert outcome == Unknown("the call failed (TypeError)", local=True)
+    assert shows_life(outcome) is None
 
 
 FORKING = """

@@ -9,11 +9,9 @@ from time import monotonic
 
 import pytest
 
-from smsapi.clock import SystemClock
 from smsapi.plivo import wire as wire_module
-from smsapi.plivo.breaker import Breaker
 from smsapi.plivo.client import PlivoProvider
-from smsapi.plivo.outcomes import Accepted, Outgoing, Unavailable, Unknown
+from smsapi.plivo.outcomes import Accepted, Outgoing, Unavailable, Unknown, shows_life
 from tests.plivo.far_side import ACCEPTED, UUID, FarSide, Request, Wire, accept_everything
 
 MESSAGE = Outgoing(message_id="msg_1", to="+14155552671", sender="ACME", text="Your order has left")
@@ -293,7 +291,6 @@ def in_threads(count: int, target) -> None:
 
 
 def test_one_call_too_many_waits_and_then_is_unavailable_without_blaming_the_far_side():
-    breaker = Breaker(clock=SystemClock(), failure_threshold=1)
     busy, finish = threading.Event(), threading.Event()
 
     def script(wire: Wire, request: Request) -> None:
@@ -302,12 +299,13 @@ def test_one_call_too_many_waits_and_then_is_unavailable_without_blaming_the_far
         wire.answer(202, ACCEPTED)
 
     with FarSide(script) as far:
-        provider = provider_for(far.origin, pool_size=1, connect_timeout_seconds=0.1, breaker=breaker)
+        provider = provider_for(far.origin, pool_size=1, connect_timeout_seconds=0.1)
         first = threading.Thread(target=provider.send, args=(MESSAGE,))
         first.start()
         assert busy.wait(10)
-        assert provider.send(MESSAGE) == Unavailable("every connection to the far side is in use")
-        assert breaker.state == "closed"
+        outcome = provider.send(MESSAGE)
+        assert outcome == Unavailable("every connection to the far side is in use", local=True)
+        assert shows_life(outcome) is None
         finish.set()
         first.join(10)
         assert len(far.requests) == 1

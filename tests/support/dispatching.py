@@ -1,6 +1,5 @@
 """Looking at the queue and turning its crank by hand, a claim at a time."""
 
-from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -8,10 +7,13 @@ from flask import Flask
 from sqlalchemy import insert, select
 
 from smsapi.deps import Deps
-from smsapi.dispatch.claims import Claim, claim_due
-from smsapi.dispatch.run import run_claim
+from smsapi.dispatch.chores import reconcile_due, run_chore
+from smsapi.dispatch.claims import claim_chores, claim_to_send
+from smsapi.dispatch.flows import find_work
 from smsapi.ids import new_id
 from smsapi.messages.models import message_attempts, messages
+from smsapi.send.begin import Begun
+from smsapi.send.deliver import run
 
 ASYNC = {"Prefer": "respond-async"}
 
@@ -21,17 +23,26 @@ def world_of(app: Flask) -> Deps:
     return world
 
 
-def claim(world: Deps, limit: int = 100) -> Sequence[Claim]:
+def claim(world: Deps, limit: int = 100) -> list[Begun]:
+    """Begin an attempt for all that is due to be sent, longest due first within each flow."""
+    begun: list[Begun] = []
+    now = world.clock.now()
     with world.database.transaction() as connection:
-        return claim_due(connection, world.clock.now(), lease_seconds=world.settings.lease_seconds, limit=limit)
+        for flow in find_work(connection, now).flows:
+            begun += claim_to_send(world, connection, flow, now, limit=limit - len(begun)).begun
+    return begun
 
 
 def run_due(world: Deps) -> int:
     """Do once what a dispatcher does for all that is due now; return how many rows that were."""
-    claims = claim(world)
-    for each in claims:
-        run_claim(world, each)
-    return len(claims)
+    begun = claim(world)
+    for each in begun:
+        run(world, each, wait_until=world.clock.now())
+    with world.database.transaction() as connection:
+        chores = claim_chores(connection, world.clock.now(), lease_seconds=world.settings.lease_seconds, limit=100)
+    for each in chores:
+        run_chore(world, each)
+    return len(begun) + len(chores) + reconcile_due(world, lambda: False)
 
 
 def uuid_of(message: dict[str, Any]) -> UUID:

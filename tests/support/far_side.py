@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from smsapi.db import Database
 from smsapi.errors import StoreUnavailable
+from smsapi.plivo.lookup import LookupFailed, Page, Query
 from smsapi.plivo.outcomes import Accepted, Outcome, Outgoing
 
 
@@ -26,6 +27,9 @@ class ScriptedProvider:
         if self._answer is None:
             return Accepted(str(uuid4()))
         return self._answer(message) if callable(self._answer) else self._answer
+
+    def look_up(self, query: Query) -> Page | LookupFailed:
+        return Page((), 0, None)
 
 
 class GatedProvider(ScriptedProvider):

@@ -4,19 +4,44 @@ import threading
 from collections.abc import Callable, Sequence
 from uuid import uuid4
 
+from smsapi.plivo.lookup import LookupFailed, Page, Query, Record
 from smsapi.plivo.outcomes import Accepted, Outcome, Outgoing
+
+NOTHING = Page((), 0, None)
+
+Listed = Callable[[Query], Page | LookupFailed] | Sequence[Page | LookupFailed]
 
 
 class Scripted:
-    """Gives these outcomes in turn, the last one for ever, and remembers what it was asked."""
+    """Gives these outcomes in turn, the last one for ever, and remembers what it was asked.
+
+    ``listed`` may be set at any time: the pages to answer look-ups with, likewise in turn, or what answers them;
+    without any, every look-up finds an empty list.
+    """
 
     name = "plivo"
 
-    def __init__(self, *outcomes: Outcome, before: Callable[[Outgoing], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        *outcomes: Outcome,
+        before: Callable[[Outgoing], None] = lambda _: None,
+        listed: Listed = (),
+    ) -> None:
         self._outcomes: Sequence[Outcome] = outcomes
         self._before = before
         self._lock = threading.Lock()
         self.asked: list[Outgoing] = []
+        self.queries: list[Query] = []
+        self.listed = listed
+
+    @property
+    def listed(self) -> Listed:
+        return self._listed
+
+    @listed.setter
+    def listed(self, listed: Listed) -> None:
+        self._listed = listed
+        self._pages_given = 0
 
     def send(self, message: Outgoing) -> Outcome:
         with self._lock:
@@ -25,6 +50,15 @@ class Scripted:
         self._before(message)
         return self._outcomes[min(place, len(self._outcomes) - 1)]
 
+    def look_up(self, query: Query) -> Page | LookupFailed:
+        with self._lock:
+            self.queries.append(query)
+            place = self._pages_given
+            self._pages_given += 1
+        if callable(self._listed):
+            return self._listed(query)
+        return self._listed[min(place, len(self._listed) - 1)] if self._listed else NOTHING
+
 
 class Died(BaseException):
     """Stands for the death of the process within the call: nothing after it runs that catches exceptions."""
@@ -32,3 +66,8 @@ class Died(BaseException):
 
 def taken() -> Accepted:
     return Accepted(str(uuid4()))
+
+
+def page(*records: Record) -> Page:
+    """The only page of a list that holds these."""
+    return Page(records, len(records), None)

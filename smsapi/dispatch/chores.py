@@ -1,0 +1,66 @@
+"""What is done with a message that needs a look and is not to be sent, by how it stands."""
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, update
+
+from smsapi.deps import Deps
+from smsapi.dispatch.claims import Claim, claim_chores
+from smsapi.messages.models import Message, messages
+from smsapi.messages.statuses import SENDING, WAITING
+from smsapi.messages.store import lock_message
+from smsapi.receipts.simulated import play_receipts
+from smsapi.reconcile.service import LEASE_SECONDS, reconcile
+from smsapi.send.settle import lose_lease
+
+_AT_ONCE = 20
+# One question to the far side's list may settle many.
+_UNKNOWN_AT_ONCE = 200
+
+
+def run_chore(world: Deps, claim: Claim) -> None:
+    """Say of what was being sent by somebody who died that its outcome is unknown; play a test key's receipts."""
+    with world.database.transaction() as connection:
+        message = lock_message(connection, claim.message_id)
+        if message is None or message.epoch != claim.epoch:
+            return
+        if message.status == SENDING:
+            lose_lease(world, connection, message)
+        elif message.test and message.status not in WAITING:
+            play_receipts(world, connection, message)
+        else:
+            _let_be(connection, message)
+
+
+def _let_be(connection: Connection, message: Message) -> None:
+    # Whatever brought it here: without a due time what waits would never be sent.
+    settled = (messages.c.id == message.id, messages.c.status.not_in(WAITING))
+    connection.execute(update(messages).where(*settled).values(due_at=None))
+
+
+def run_chores(world: Deps, stopping: Callable[[], bool]) -> None:
+    """Do all that is due but the unknown ones."""
+    while not stopping():
+        with world.database.transaction() as connection:
+            claims = claim_chores(
+                connection, world.clock.now(), lease_seconds=world.settings.lease_seconds, limit=_AT_ONCE
+            )
+        for claim in claims:
+            run_chore(world, claim)
+        if len(claims) < _AT_ONCE:
+            return
+
+
+def reconcile_due(world: Deps, stopping: Callable[[], bool]) -> int:
+    """Settle the unknown ones that are due, as far as the list may be asked; return how many were looked at."""
+    looked_at = 0
+    while not stopping():
+        with world.database.transaction() as connection:
+            claims = claim_chores(
+                connection, world.clock.now(), lease_seconds=LEASE_SECONDS, limit=_UNKNOWN_AT_ONCE, unknown=True
+            )
+        if not claims:
+            break
+        reconcile(world, {claim.message_id: claim.epoch for claim in claims}, stopping)
+        looked_at += len(claims)
+    return looked_at

@@ -1,0 +1,159 @@
+"""The desk of one process, at which its threads ask for the next message to send: who is idle, whose turn it is.
+
+It remembers what a look found for a moment, so that the store is not asked for the flows at each message, and which
+gates were closed, so that nobody queues up at them.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from smsapi.deps import Deps
+from smsapi.dispatch.claims import Taken, claim_to_send
+from smsapi.dispatch.flows import Flow, Work, find_work
+from smsapi.dispatch.turns import Turns
+from smsapi.messages.lanes import NAMES, OTP, TEST
+from smsapi.pacing.gates import PAUSE, Closed
+from smsapi.pacing.tolls import CATCH_UP_SECONDS, SENDER_PREFIX
+from smsapi.send.begin import Begun
+
+# While there is work: new flows that nobody rang for are found this soon.
+_LOOK_AGAIN_SECONDS: Final = 0.25
+# A closed gate may be opened before its time, by a probe or an operator.
+_LONGEST_AT_A_GATE: Final = timedelta(seconds=1)
+# At a pace of many a second all processes would otherwise be awake at each slot; what is missed is made up for.
+_SHORTEST_AT_A_GATE: Final = timedelta(seconds=CATCH_UP_SECONDS / 2)
+
+
+class Desk:
+    """Thread-safe. ``threads`` counts all that ask here, one of them kept for codes."""
+
+    def __init__(self, world: Deps, threads: int) -> None:
+        self._world = world
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._open = True
+        self._turns = Turns()
+        self._flows: list[Flow] = []
+        self._looked_at = float("-inf")
+        self._news = True
+        self._chores = False
+        self._closed: dict[str, datetime] = {}
+        # Begun and not yet given out: their threads are on the way.
+        self._ready: deque[Begun] = deque()
+        self._busy = 0
+
+    def close(self) -> None:
+        """Begin nothing new; what has begun is still given out."""
+        self._open = False
+
+    def expect_news(self) -> None:
+        """Look at the store at the next question, whatever is remembered."""
+        self._news = True
+
+    def look(self) -> bool:
+        """Look at the store where it is time to; return whether anything is to be done now."""
+        with self._lock:
+            if self._seconds_to_look() <= 0:
+                self._look()
+            return self._chores or bool(self._passable())
+
+    def is_empty(self) -> bool:
+        """Say whether every attempt that was begun has been given out."""
+        with self._lock:
+            return not self._ready
+
+    def take_chores(self) -> bool:
+        """Say, to one that asks, that there are chores."""
+        with self._lock:
+            found, self._chores = self._chores, False
+            return found
+
+    def seconds_to_rest(self) -> float:
+        """Return how long the sweep may rest: until its next look, or until a gate opens before that."""
+        with self._lock:
+            rest = self._seconds_to_look()
+            if self._flows and self._closed and not self._passable():
+                opens = min(self._closed.values(), default=None)
+                if opens is not None:
+                    rest = min(rest, (opens - self._world.clock.now()).total_seconds())
+            return rest
+
+    def _seconds_to_look(self) -> float:
+        return self._world.settings.dispatch_sweep_seconds - (time.monotonic() - self._looked_at)
+
+    def next(self) -> Begun | None:
+        """Return an attempt that was begun for the asking thread, which makes it at once and says ``done``."""
+        with self._lock:
+            if not self._ready and self._open:
+                self._fill()
+            if not self._ready:
+                return None
+            self._busy += 1
+            return self._ready.popleft()
+
+    def done(self, begun: Begun) -> None:
+        """Say that the attempt was made."""
+        del begun
+        with self._lock:
+            self._busy -= 1
+
+    def _fill(self) -> None:
+        """Begin as many attempts as threads are idle, of the flows whose turn it is."""
+        if self._news or time.monotonic() - self._looked_at > _LOOK_AGAIN_SECONDS:
+            self._look()
+        while flows := self._passable():
+            flow = self._turns.choose(flows)
+            if flow is None:
+                return
+            limit = self._room(flow.lane)
+            taken = self._claim(flow, limit)
+            self._ready.extend(taken.begun)
+            if taken.closed is not None:
+                self._remember(taken.closed)
+            elif taken.looked_at < limit:
+                self._flows.remove(flow)
+            if taken.begun:
+                self._turns.count(flow, sum(begun.message.segments for begun in taken.begun))
+                return
+
+    def _claim(self, flow: Flow, limit: int) -> Taken:
+        world = self._world
+        world.checkpoint("claim.before")
+        with world.database.transaction() as connection:
+            taken = claim_to_send(world, connection, flow, world.clock.now(), limit=limit)
+        world.checkpoint("claim.committed")
+        return taken
+
+    def _room(self, lane: int) -> int:
+        """Return how many threads are free for this lane; the last one is kept for codes."""
+        free = self._threads - self._busy - len(self._ready)
+        return free if lane == OTP else free - 1
+
+    def _look(self) -> None:
+        world = self._world
+        # Before the question: a store that does not answer is not asked again at once.
+        self._looked_at, self._news = time.monotonic(), False
+        with world.database.read() as connection:
+            work: Work = find_work(connection, world.clock.now())
+        self._flows, self._chores = list(work.flows), self._chores or work.chores
+
+    def _passable(self) -> Sequence[Flow]:
+        now = self._world.clock.now()
+        self._closed = {key: until for key, until in self._closed.items() if until > now}
+        return [flow for flow in self._flows if self._room(flow.lane) > 0 and not self._is_closed(flow)]
+
+    def _is_closed(self, flow: Flow) -> bool:
+        if flow.lane == TEST or not self._closed:
+            return False
+        own = {f"{SENDER_PREFIX}{flow.sender}", f"{PAUSE}:{NAMES[flow.lane]}"}
+        return any(key in own or not key.startswith((SENDER_PREFIX, f"{PAUSE}:")) for key in self._closed)
+
+    def _remember(self, closed: Closed) -> None:
+        now = self._world.clock.now()
+        latest = now + _LONGEST_AT_A_GATE
+        opens_at = latest if closed.opens_at is None else min(closed.opens_at, latest)
+        self._closed[closed.key] = max(opens_at, now + _SHORTEST_AT_A_GATE)

@@ -1,0 +1,191 @@
+"""The gates on the way to Plivo, rows that all workers share: each passes in one transaction or waits outside.
+
+``pause`` and ``pause:<lane>`` are an operator's. ``circuit`` counts calls that failed in a row and keeps everybody
+away once they are many; ``account`` does so while Plivo refuses the account itself. After its time either lets a
+single probe through, whose outcome decides (:mod:`smsapi.pacing.health`). ``pace:…`` are passed by paying a toll. A row
+that is not there is an open gate.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, bindparam, delete, select, update
+
+from smsapi.db import Database
+from smsapi.pacing.models import gates
+from smsapi.pacing.tolls import Toll
+
+PAUSE: Final = "pause"
+CIRCUIT: Final = "circuit"
+ACCOUNT: Final = "account"
+
+_STOPS = (PAUSE, CIRCUIT, ACCOUNT)
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Leave to make one call. ``watched`` are the gates that its outcome has news for."""
+
+    watched: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """No call now. ``opens_at`` is when asking again makes sense; None: when somebody opens it."""
+
+    key: str
+    opens_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One row, as it stands."""
+
+    key: str
+    opens_at: datetime | None
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """Who wants to pass: in which lane, at what tolls, and whether a caller waits for the outcome.
+
+    A waiting caller may be the probe of an account before its time: its message is spent on an answer, not lost.
+    """
+
+    lane: str
+    tolls: Sequence[Toll]
+    caller_waits: bool = False
+
+
+def admit(
+    database: Database, connection: Connection, passing: Passing, now: datetime, *, probe_seconds: float
+) -> Admitted | Closed:
+    """Pass all gates, or none and say which is closed; holds what it looked at until the transaction ends."""
+    found = _held(connection, _keys(passing))
+    closed = _closed(found, passing, now)
+    if closed is not None:
+        return closed
+    missing = [toll.key for toll in passing.tolls if toll.key not in found]
+    if missing:
+        found |= _made(database, connection, missing)
+        closed = _closed(found, passing, now)
+        if closed is not None:
+            return closed
+    _pay(connection, passing.tolls, found, now)
+    return Admitted(frozenset(_watch(connection, found, now, probe_seconds)))
+
+
+def pay(database: Database, connection: Connection, tolls: Sequence[Toll], now: datetime) -> Closed | None:
+    """Pass these paces, all or none, whatever else is closed; return the closed one where there is one."""
+    keys = [toll.key for toll in tolls]
+    found = _held(connection, keys)
+    if missing := [key for key in keys if key not in found]:
+        found |= _made(database, connection, missing)
+    late = max((found[key] for key in keys), key=lambda row: row.opens_at, default=None)
+    if late is not None and late.opens_at > now:
+        return Closed(late.key, late.opens_at)
+    _pay(connection, tolls, found, now)
+    return None
+
+
+def read_stops(connection: Connection) -> Sequence[Gate]:
+    """Return every gate but the paces that is there."""
+    query = select(gates).where(gates.c.key.not_like("pace:%")).order_by(gates.c.key)
+    return [Gate(row.key, row.opens_at, row.detail) for row in connection.execute(query)]
+
+
+def read_gates(connection: Connection, keys: Iterable[str]) -> Mapping[str, Gate]:
+    """Return those of these gates that are there."""
+    query = select(gates).where(gates.c.key.in_(list(keys)))
+    return {row.key: Gate(row.key, row.opens_at, row.detail) for row in connection.execute(query)}
+
+
+def is_closed(gate: Gate) -> bool:
+    """Say whether this stop keeps messages back; it does so while its probe is out, too."""
+    return gate.key != CIRCUIT or bool(gate.detail.get("open"))
+
+
+def close_gate(
+    database: Database, connection: Connection, key: str, detail: Mapping[str, Any], *, opens_at: datetime | None = None
+) -> None:
+    """Close a gate, until ``opens_at`` or until somebody opens it; one that is closed is closed anew."""
+    values = {"opens_at": opens_at, "detail": dict(detail)}
+    statement = database.insert(gates).values(key=key, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=values))
+
+
+def open_gate(connection: Connection, key: str) -> bool:
+    """Open a gate; return whether it was closed."""
+    return connection.execute(delete(gates).where(gates.c.key == key)).rowcount > 0
+
+
+def _keys(passing: Passing) -> list[str]:
+    return [*_STOPS, f"{PAUSE}:{passing.lane}", *(toll.key for toll in passing.tolls)]
+
+
+# In the order of the keys, so that no two can wait for each other.
+_HELD = select(gates).where(gates.c.key.in_(bindparam("keys", expanding=True))).order_by(gates.c.key).with_for_update()
+
+
+def _held(connection: Connection, keys: Sequence[str]) -> dict[str, Row[Any]]:
+    return {row.key: row for row in connection.execute(_HELD, {"keys": list(keys)})}
+
+
+def _made(database: Database, connection: Connection, keys: Sequence[str]) -> dict[str, Row[Any]]:
+    for key in keys:
+        row = database.insert(gates).values(key=key, opens_at=_LONG_AGO, detail={})
+        connection.execute(row.on_conflict_do_nothing(index_elements=["key"]))
+    return _held(connection, keys)
+
+
+def _closed(found: Mapping[str, Row[Any]], passing: Passing, now: datetime) -> Closed | None:
+    for key in (PAUSE, f"{PAUSE}:{passing.lane}"):
+        if key in found:
+            return Closed(key, None)
+    circuit, account = found.get(CIRCUIT), found.get(ACCOUNT)
+    if circuit is not None and circuit.detail.get("open") and circuit.opens_at > now:
+        return Closed(CIRCUIT, circuit.opens_at)
+    if account is not None:
+        probing = _probe_until(account)
+        if probing is not None and probing > now:
+            return Closed(ACCOUNT, max(probing, account.opens_at))
+        if account.opens_at > now and not passing.caller_waits:
+            return Closed(ACCOUNT, account.opens_at)
+    latest = max(
+        (found[toll.key] for toll in passing.tolls if toll.key in found), key=lambda row: row.opens_at, default=None
+    )
+    return None if latest is None or latest.opens_at <= now else Closed(latest.key, latest.opens_at)
+
+
+def _probe_until(row: Row[Any]) -> datetime | None:
+    said = row.detail.get("probe_until")
+    return None if said is None else datetime.fromisoformat(said)
+
+
+_PAID = update(gates).where(gates.c.key == bindparam("of_key")).values(opens_at=bindparam("then"))
+
+
+def _pay(connection: Connection, tolls: Sequence[Toll], found: Mapping[str, Row[Any]], now: datetime) -> None:
+    if tolls:
+        paid = [{"of_key": toll.key, "then": toll.next_opening(found[toll.key].opens_at, now)} for toll in tolls]
+        connection.execute(_PAID, paid)
+
+
+def _watch(connection: Connection, found: Mapping[str, Row[Any]], now: datetime, probe_seconds: float) -> Iterable[str]:
+    """Return the gates whose state the outcome of this call may change, and keep others out while it probes."""
+    until = now + timedelta(seconds=probe_seconds)
+    for key in (CIRCUIT, ACCOUNT):
+        row = found.get(key)
+        if row is None:
+            continue
+        if key == CIRCUIT and row.detail.get("open"):
+            # A probe that is never heard of again is followed by another after its time.
+            connection.execute(update(gates).where(gates.c.key == key).values(opens_at=until))
+        elif key == ACCOUNT:
+            detail = {**row.detail, "probe_until": until.isoformat()}
+            connection.execute(update(gates).where(gates.c.key == key).values(detail=detail))
+        yield key

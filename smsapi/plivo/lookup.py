@@ -1,0 +1,66 @@
+"""Asking Plivo what it has taken: the question, and the two answers to it. Values only."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which outbound messages are asked for: of one sender, taken from ``since`` to ``until``, both included.
+
+    Numbers are E.164 with their ``+``, which is how Plivo's filters want them; a short code or an alphanumeric
+    sender stands as it is. ``to`` ``None`` means every recipient. Both moments are aware. ``offset`` counts records,
+    newest first; the first page has 0 and a later one the ``next_offset`` of the page before.
+    """
+
+    sender: str
+    to: str | None
+    since: datetime
+    until: datetime
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One message that Plivo took, as its list shows it.
+
+    ``to`` and ``sender`` are as they came, without a ``+`` as a rule; where the account redacts its logs the last
+    three digits of ``to`` are ``***``. ``taken_at`` is aware and in UTC, and may be cut off to the whole second.
+    ``state`` is Plivo's word (``queued``, ``sent``, ``failed``, …). ``error_code`` is ``None`` also where Plivo
+    writes ``000``, its code for success. ``units`` and ``amount`` are ``None`` where they cannot be read.
+    """
+
+    message_uuid: str
+    to: str
+    sender: str
+    taken_at: datetime
+    state: str
+    error_code: str | None = None
+    units: int | None = None
+    amount: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of Plivo's list, wholly understood.
+
+    ``total`` is how many records match the query on all its pages. ``next_offset`` is where to go on, ``None`` on the
+    last page. What is not on a page is only known not to be there once the last page is read.
+    """
+
+    records: tuple[Record, ...]
+    total: int
+    next_offset: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LookupFailed:
+    """No list that can be trusted came back, which says nothing of what Plivo has taken.
+
+    ``status`` is that of the answer, ``None`` where none came; ``retry_after_seconds`` is the wait that it named.
+    ``reason`` holds no secret and no number.
+    """
+
+    reason: str
+    status: int | None = None
+    retry_after_seconds: float | None = None

@@ -1,0 +1,1 @@
+"""What became of messages whose outcome is not known."""

@@ -1,0 +1,76 @@
+"""Which attempts are in doubt, read from the store: those to be settled, and those that might be mixed up with them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, or_, select
+
+from smsapi.deps import Deps
+from smsapi.messages.models import CHORE, Message, message_attempts, messages, to_message
+from smsapi.messages.statuses import SENDING, UNKNOWN
+from smsapi.reconcile.matching import Doubt
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One message that is held to be settled, with its attempts that may have reached Plivo."""
+
+    message: Message
+    doubts: tuple[Doubt, ...]
+
+    @property
+    def since(self) -> datetime:
+        """Return when the first of the attempts began."""
+        return min(doubt.started_at for doubt in self.doubts)
+
+    @property
+    def until(self) -> datetime:
+        """Return when the last of them was over."""
+        return max(doubt.ended_at for doubt in self.doubts)
+
+
+def read_cases(world: Deps, connection: Connection, held: Mapping[UUID, int]) -> Sequence[Case]:
+    """Return the cases of the messages that are still unknown under these epochs, in the order of their attempts."""
+    query = select(messages).where(messages.c.id.in_(list(held)), messages.c.status == UNKNOWN)
+    found = [to_message(row) for row in connection.execute(query)]
+    mine = {message.id: message for message in found if message.epoch == held[message.id]}
+    doubts = _doubts(world, connection, mine)
+    cases = [Case(message, tuple(doubts[message.id])) for message in mine.values() if message.id in doubts]
+    return sorted(cases, key=lambda case: case.since)
+
+
+def read_others(world: Deps, connection: Connection, cases: Sequence[Case]) -> Sequence[Doubt]:
+    """Return the doubts of other messages to the same numbers from the same senders, those under way included.
+
+    A record of the list may be theirs.
+    """
+    senders = {case.message.sender for case in cases}
+    numbers = {case.message.to_number for case in cases}
+    wanted = (messages.c.sender.in_(senders), messages.c.to_number.in_(numbers), messages.c.test.is_(False))
+    unknown = select(messages).where(messages.c.status == UNKNOWN, *wanted)
+    under_way = select(messages).where(CHORE, messages.c.status == SENDING, *wanted)
+    rows = [*connection.execute(unknown), *connection.execute(under_way)]
+    mine = {case.message.id for case in cases}
+    others = {row.id: to_message(row) for row in rows if row.id not in mine}
+    return [doubt for doubts in _doubts(world, connection, others).values() for doubt in doubts]
+
+
+def _doubts(world: Deps, connection: Connection, of: Mapping[UUID, Message]) -> dict[UUID, list[Doubt]]:
+    columns = message_attempts.c
+    open_ones = or_(columns.outcome.is_(None), columns.outcome == "unknown")
+    query = select(message_attempts).where(columns.message_id.in_(list(of)), open_ones).order_by(columns.number)
+    found: dict[UUID, list[Doubt]] = {}
+    for row in connection.execute(query) if of else ():
+        message = of[row.message_id]
+        ended_at = row.finished_at or _latest_end(world, row)
+        doubt = Doubt(message.id, row.number, message.to_number, message.sender, row.started_at, ended_at)
+        found.setdefault(message.id, []).append(doubt)
+    return found
+
+
+def _latest_end(world: Deps, row: Row[tuple[datetime]]) -> datetime:
+    """Return when an attempt was over at the latest whose sender did not live to say so."""
+    started: datetime = row.started_at
+    return min(world.clock.now(), started + timedelta(seconds=world.settings.lease_seconds))

@@ -1,0 +1,117 @@
+"""Asking Plivo's list, as seldom as it may be asked: one question for many messages where that is cheaper.
+
+Plivo gives 20 list calls a minute and 20 records a call (plivo-facts 1.7, 2.4). After an outage many messages are in
+doubt and few or none were taken: one question over the whole window settles them all. Where much was taken in the
+window it would take more pages than there are numbers in doubt, and each number is asked for by itself.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from smsapi.deps import Deps
+from smsapi.pacing.gates import pay
+from smsapi.pacing.tolls import toll_of_list
+from smsapi.plivo.lookup import LookupFailed, Page, Query, Record
+from smsapi.reconcile.doubts import Case
+from smsapi.reconcile.matching import SKEW
+
+_PAGE: Final = 20
+# A longer window would hold much that is not in doubt.
+_LONGEST_WINDOW: Final = timedelta(minutes=10)
+_LONGEST_PAUSE_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Cases of one sender that one question can be asked for."""
+
+    cases: tuple[Case, ...]
+
+    @property
+    def numbers(self) -> frozenset[str]:
+        """Return the recipients."""
+        return frozenset(case.message.to_number for case in self.cases)
+
+    def query(self) -> Query:
+        """Return the question for all of it; Plivo's clock and ours may differ a little."""
+        numbers = self.numbers
+        since = min(case.since for case in self.cases) - SKEW
+        until = max(case.until for case in self.cases) + SKEW
+        return Query(self.cases[0].message.sender, next(iter(numbers)) if len(numbers) == 1 else None, since, until)
+
+    def by_number(self) -> Iterator["Batch"]:
+        """Return one batch for each recipient."""
+        for number in sorted(self.numbers):
+            yield Batch(tuple(case for case in self.cases if case.message.to_number == number))
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Nothing was learnt; asking again makes sense after so many seconds."""
+
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TooMany:
+    """The window holds more than is worth reading."""
+
+
+def batches(cases: Sequence[Case]) -> Iterator[Batch]:
+    """Return the cases, which are in order of time, by sender and window."""
+    for sender in dict.fromkeys(case.message.sender for case in cases):
+        group: list[Case] = []
+        for case in cases:
+            if case.message.sender != sender:
+                continue
+            if group and case.until - group[0].since > _LONGEST_WINDOW:
+                yield Batch(tuple(group))
+                group = []
+            group.append(case)
+        yield Batch(tuple(group))
+
+
+def read_list(world: Deps, batch: Batch, *, until: datetime) -> Sequence[Record] | TooMany | Later:
+    """Return every record that may be one of the batch, on all pages; waits for its turn, but not beyond ``until``."""
+    records: list[Record] = []
+    offset: int | None = 0
+    query = batch.query()
+    while offset is not None:
+        page = _ask(world, Query(query.sender, query.to, query.since, query.until, offset), until)
+        if isinstance(page, Later):
+            return page
+        if query.to is None and page.total > _PAGE * len(batch.numbers):
+            return TooMany()
+        records += page.records
+        offset = page.next_offset
+    return records
+
+
+def _ask(world: Deps, query: Query, until: datetime) -> Page | Later:
+    while (wait := _seconds_to_turn(world)) > 0:
+        if world.clock.now() + timedelta(seconds=wait) > until or wait > _LONGEST_PAUSE_SECONDS:
+            return Later("the list may not be asked more often", wait)
+        world.clock.sleep(wait)
+    world.checkpoint("list.before")
+    found = world.provider.look_up(query)
+    world.checkpoint("list.returned")
+    if isinstance(found, LookupFailed):
+        wait = world.retry_policy.delay(_AS_AFTER_ATTEMPT, found.retry_after_seconds, world.random)
+        return Later(found.reason, max(wait, world.settings.dispatch_sweep_seconds))
+    return found
+
+
+# A list that fails is asked again about as late as a message after so many attempts.
+_AS_AFTER_ATTEMPT: Final = 5
+
+
+def _seconds_to_turn(world: Deps) -> float:
+    now = world.clock.now()
+    with world.database.transaction() as connection:
+        closed = pay(world.database, connection, [toll_of_list(world.settings)], now)
+    if closed is None or closed.opens_at is None:
+        return 0.0
+    return (closed.opens_at - now).total_seconds()

@@ -1,0 +1,144 @@
+"""Settling messages whose outcome is unknown: by Plivo's list, text-free and conservatively.
+
+Each is concluded `sent` (its record was found), sent again (it is shown not to have been taken), or left for a person
+(the list does not decide). A receipt that comes meanwhile has the first word: what it settled is no longer unknown.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, select
+
+from smsapi.clock import rfc3339
+from smsapi.deps import Deps
+from smsapi.ids import show_id
+from smsapi.log import get_logger
+from smsapi.messages.models import Message, messages
+from smsapi.messages.statuses import UNKNOWN
+from smsapi.messages.store import add_event, lock_message
+from smsapi.plivo.lookup import Record
+from smsapi.plivo.magic import behaviour_of
+from smsapi.receipts.service import apply_receipt, read_receipt
+from smsapi.receipts.simulated import play_receipts
+from smsapi.reconcile.doubts import Case, read_cases, read_others
+from smsapi.reconcile.look import Batch, Later, TooMany, batches, read_list
+from smsapi.reconcile.matching import NotTaken, Taken, Undecided, Verdict, conclude
+from smsapi.send.change import change, requeue
+
+log = get_logger()
+
+LEASE_SECONDS: Final = 120.0
+_SOURCE: Final = "plivo_list"
+
+
+def reconcile(world: Deps, held: Mapping[UUID, int], stopping: Callable[[], bool]) -> None:
+    """Settle these unknown messages, each held under its epoch for ``LEASE_SECONDS``, or say when to look again.
+
+    No further question is asked once ``stopping`` says so.
+    """
+    until = world.clock.now() + timedelta(seconds=LEASE_SECONDS / 2)
+    with world.database.read() as connection:
+        cases = read_cases(world, connection, held)
+    for case in (case for case in cases if case.message.test):
+        _settle_test(world, case.message)
+    waiting = list(batches([case for case in cases if not case.message.test]))
+    while waiting:
+        batch = waiting.pop(0)
+        found = Later("this process stops", 0.0) if stopping() else read_list(world, batch, until=until)
+        if isinstance(found, TooMany):
+            waiting = [*batch.by_number(), *waiting]
+        elif isinstance(found, Later):
+            # The others would be told the same.
+            _postpone(world, [case for each in (batch, *waiting) for case in each.cases], found)
+            return
+        else:
+            _settle(world, batch, found)
+
+
+def _settle(world: Deps, batch: Batch, records: Sequence[Record]) -> None:
+    with world.database.read() as connection:
+        others = read_others(world, connection, batch.cases)
+        known = _known(connection, [record.message_uuid for record in records])
+    doubts = [doubt for case in batch.cases for doubt in case.doubts]
+    verdicts = conclude([*doubts, *others], records, known_uuids=known)
+    query = batch.query()
+    looked = {"source": _SOURCE, "from": rfc3339(query.since), "until": rfc3339(query.until), "records": len(records)}
+    for case in batch.cases:
+        with world.database.transaction() as connection:
+            message = lock_message(connection, case.message.id)
+            if message is None or message.status != UNKNOWN or message.epoch != case.message.epoch:
+                continue
+            _apply(world, connection, message, verdicts[message.id], looked)
+        world.checkpoint("reconcile.committed")
+    world.bell.ring()
+
+
+def _known(connection: Connection, uuids: Iterable[str]) -> set[str]:
+    """Return those of Plivo's ids that belong to messages of ours already."""
+    column = messages.c.provider_uuid
+    query = select(column).where(column.is_not(None), column.in_(list(uuids)))
+    return {row.provider_uuid for row in connection.execute(query)}
+
+
+def _apply(world: Deps, connection: Connection, message: Message, verdict: Verdict, looked: Mapping[str, Any]) -> None:
+    log.info("reconciled", message_id=show_id("msg", message.id), verdict=type(verdict).__name__.lower())
+    match verdict:
+        case Taken(record):
+            _adopt(world, connection, message, record, looked)
+        case NotTaken():
+            requeue(world, connection, message, world.clock.now(), evidence={"decision": "resend", **looked})
+        case Undecided(candidates):
+            evidence = {"decision": "hold", "candidates": list(candidates), **looked}
+            change(world, connection, message, due_at=None)
+            add_event(connection, message, "message.unknown", world.clock.now(), evidence)
+
+
+def _adopt(world: Deps, connection: Connection, message: Message, record: Record, looked: Mapping[str, Any]) -> None:
+    """Let the message be what Plivo's record of it says, as a delivery report would."""
+    fields = {
+        "MessageUUID": record.message_uuid,
+        "Status": record.state,
+        "ErrorCode": record.error_code or "",
+        "Units": "" if record.units is None else str(record.units),
+        "TotalAmount": _amount(record),
+    }
+    # A state that is none of those we know tells all the same that Plivo has the message.
+    receipt = read_receipt(fields) or read_receipt({**fields, "Status": "sent"})
+    if receipt is not None:
+        evidence = {"decision": "sent", "taken_at": rfc3339(record.taken_at), **looked}
+        applied = apply_receipt(connection, world.clock, message.id, receipt, evidence=evidence)
+        if applied.result == "applied" and applied.status is not None:
+            world.metrics.count_message(applied.status, test=message.test)
+
+
+def _amount(record: Record) -> str:
+    try:
+        # Before it is sent Plivo writes no price, which is not the price.
+        return record.amount if record.amount and Decimal(record.amount) > 0 else ""
+    except InvalidOperation:
+        return ""
+
+
+def _settle_test(world: Deps, message: Message) -> None:
+    """Settle a test key's message as its magic number says, since no list has it."""
+    with world.database.transaction() as connection:
+        current = lock_message(connection, message.id)
+        if current is None or current.status != UNKNOWN or current.epoch != message.epoch:
+            return
+        if behaviour_of(current.to_number).answer(current.attempts).is_taken:
+            play_receipts(world, connection, current)
+        else:
+            requeue(world, connection, current, world.clock.now(), evidence={"decision": "resend", "source": "test"})
+
+
+def _postpone(world: Deps, cases: Sequence[Case], later: Later) -> None:
+    log.info("reconcile_waits", reason=later.reason, messages=len(cases))
+    due: datetime = world.clock.now() + timedelta(seconds=later.seconds)
+    with world.database.transaction() as connection:
+        for case in cases:
+            message = lock_message(connection, case.message.id)
+            if message is not None and message.status == UNKNOWN and message.epoch == case.message.epoch:
+                change(world, connection, message, due_at=due)

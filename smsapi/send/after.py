@@ -1,0 +1,217 @@
+"""What can be done with a message that is stored: call it off, change it while it waits for its time, settle a doubt.
+
+Each decision is an event that says who made it. All of them are about a message that :func:`hold` has locked, so that
+a worker who claims it at the same moment either has it already, and the decision comes too late, or finds it changed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal, get_args
+from uuid import UUID
+
+from sqlalchemy import Connection, func, select
+
+from smsapi.auth.models import Client
+from smsapi.deps import Deps
+from smsapi.errors import NotFound, NotUnknown, TooLate
+from smsapi.messages.lanes import lane_of
+from smsapi.messages.models import Message, message_attempts
+from smsapi.messages.present import MICROS
+from smsapi.messages.statuses import CANCELED, FAILED, QUEUED, SCHEDULED, SENT, UNKNOWN, WAITING
+from smsapi.messages.store import add_event, lock_message
+from smsapi.send.change import change, conclude
+from smsapi.send.order import Order
+from smsapi.send.plan import Plan, plan
+from smsapi.send.settle import next_simulated_receipt
+
+Outcome = Literal["sent", "resend", "failed"]
+OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
+
+RESOLVED_AS_FAILED = ("resolved_failed", "It was decided that Plivo did not take the message; it is not sent.")
+
+# The columns that a caller may change, by the names that callers know; all others follow from them.
+_SHOWN_AS: Final = {
+    "to_number": "to",
+    "sender": "from",
+    "text": "text",
+    "send_at": "send_at",
+    "category": "category",
+    "reference": "reference",
+    "metadata": "metadata",
+    "on_unknown": "on_unknown",
+    "dlt": "dlt",
+}
+
+
+def hold(connection: Connection, message_id: UUID) -> Message:
+    """Return the message, which nobody else changes before this transaction ends, or raise :class:`NotFound`."""
+    message = lock_message(connection, message_id)
+    if message is None:
+        raise NotFound("There is no such message.")
+    return message
+
+
+def cancel(world: Deps, connection: Connection, message: Message, *, by: Mapping[str, Any]) -> Message:
+    """Call off a message that has not left and is not on its way; return it so. Twice is the same as once.
+
+    A caller who waits for its delivery finds it canceled. ``by`` says who wants it, and goes into the event.
+
+    Raises:
+        TooLate: it is on its way, or settled otherwise.
+
+    """
+    if message.status == CANCELED:
+        return message
+    if message.status not in WAITING:
+        raise TooLate(f"The message is {message.status}; only a scheduled or queued one can be canceled.")
+    # The epoch, for a caller's own delivery may hold it between two attempts.
+    canceled = change(world, connection, message, status=CANCELED, due_at=None, epoch=message.epoch + 1)
+    add_event(connection, message, "message.canceled", world.clock.now(), by)
+    world.metrics.count_message(CANCELED, test=message.test)
+    return canceled
+
+
+def edit(
+    world: Deps,
+    connection: Connection,
+    message: Message,
+    changes: Mapping[str, Any],
+    *,
+    client: Client,
+    by: Mapping[str, Any],
+) -> Message:
+    """Change a scheduled message before its time, by the names of :class:`Order`; return it as it is then planned.
+
+    What is not given stays, and so do the seconds between ``send_at`` and its expiry; ``max_segments``, ``max_price``
+    and ``smart_encoding`` are kept with no message and hold for this change. ``client`` is whose it is.
+
+    Raises:
+        TooLate: it no longer waits for its time.
+        InvalidInput, Refused: as :func:`smsapi.send.plan.plan` says of the message as it would be; it stays as it was.
+
+    """
+    if message.status != SCHEDULED or message.send_at is None:
+        raise TooLate(f"The message is {message.status}; only a scheduled one can be changed.")
+    now = world.clock.now()
+    before = _order_of(message)
+    after = replace(before, **changes)
+    # A time that stays may have come, where the message waits at a gate: that is no mistake in this change.
+    asked = after if "send_at" in changes else replace(after, send_at=None)
+    decided = plan(asked, client, world.settings, world.prices, now=now)
+    if decided.refusals:
+        raise decided.refusals[0]
+    values = _columns_of(after, decided, after.send_at or message.send_at, test=message.test)
+    changed = [shown for column, shown in _SHOWN_AS.items() if values[column] != getattr(message, column)]
+    if after.expires_in != before.expires_in:
+        changed.append("expires_in")
+    if not changed:
+        return message
+    edited = change(world, connection, message, **values)
+    add_event(connection, message, "message.updated", now, {"changed": sorted(changed), **by})
+    return edited
+
+
+def _order_of(message: Message) -> Order:
+    """Return what would have to be asked for to get the message as it is stored."""
+    lifetime = None
+    if message.expires_at is not None and message.send_at is not None:
+        lifetime = round((message.expires_at - message.send_at).total_seconds())
+    return Order(
+        to=message.to_number,
+        text=message.text,
+        sender=message.sender,
+        expires_in=lifetime,
+        max_segments=None,
+        max_price=None,
+        # Its text is stored as it leaves, encoded already.
+        smart_encoding=False,
+        category=message.category,
+        reference=message.reference,
+        metadata=message.metadata,
+        dlt=message.dlt,
+        send_at=message.send_at,
+        on_unknown=message.on_unknown,
+    )
+
+
+def _columns_of(order: Order, decided: Plan, send_at: datetime, *, test: bool) -> dict[str, Any]:
+    if decided.sender is None:
+        raise TypeError("an order without a sender was planned without a refusal")
+    price = decided.price
+    return {
+        "to_number": order.to,
+        "country": decided.number.country,
+        "sender": decided.sender.value,
+        "text": decided.text,
+        "category": order.category,
+        "lane": lane_of(order.category, test=test),
+        "on_unknown": order.on_unknown,
+        "encoding": decided.measured.encoding,
+        "segments": decided.measured.segments,
+        "price_micros": None if price is None else int(price.amount * MICROS),
+        "price_currency": None if price is None else price.currency,
+        "reference": order.reference,
+        "metadata": order.metadata,
+        "dlt": order.dlt,
+        "due_at": send_at,
+        "expires_at": None if order.expires_in is None else send_at + timedelta(seconds=order.expires_in),
+        "send_at": send_at,
+    }
+
+
+def resolve(
+    world: Deps, connection: Connection, message: Message, outcome: Outcome, *, by: Mapping[str, Any]
+) -> Message:
+    """Settle what became of an ``unknown`` message, as a person decides; return it so.
+
+    ``sent``: Plivo took it, at its last attempt. ``resend``: it goes back to its lane and is due now, however long it
+    has been tried; ring the bell once the transaction is committed. ``failed``: it is not sent. ``by`` says who
+    decided, and goes into the event with the decision. Whoever looks for the message at Plivo meanwhile is overruled.
+
+    Raises:
+        NotUnknown: its outcome is known, or it is being sent.
+
+    """
+    if message.status != UNKNOWN:
+        raise NotUnknown(f"The message is {message.status}; only an unknown one can be resolved.")
+    evidence = {"decision": outcome, **by}
+    match outcome:
+        case "sent":
+            return _take(world, connection, message, evidence)
+        case "resend":
+            return _send_again(world, connection, message, evidence)
+        case "failed":
+            epoch = message.epoch + 1
+            return conclude(world, connection, message, FAILED, RESOLVED_AS_FAILED, evidence=evidence, epoch=epoch)
+
+
+def _take(world: Deps, connection: Connection, message: Message, evidence: Mapping[str, Any]) -> Message:
+    now = world.clock.now()
+    taken = replace(message, sent_at=message.sent_at or _last_attempt_at(connection, message) or now)
+    values = {
+        "status": SENT,
+        "sent_at": taken.sent_at,
+        # Of a test key's message the reports are still to be played.
+        "due_at": next_simulated_receipt(taken, now),
+        "epoch": message.epoch + 1,
+        "error_code": None,
+        "error_message": None,
+    }
+    add_event(connection, message, "message.sent", now, evidence)
+    world.metrics.count_message(SENT, test=message.test)
+    return change(world, connection, message, **values)
+
+
+def _last_attempt_at(connection: Connection, message: Message) -> datetime | None:
+    rows = message_attempts.c
+    query = select(func.max(rows.started_at)).where(rows.message_id == message.id)
+    return connection.execute(query).scalar_one()
+
+
+def _send_again(world: Deps, connection: Connection, message: Message, evidence: Mapping[str, Any]) -> Message:
+    # Not smsapi.send.change.requeue: for whoever decides by hand, the horizon of what retries by itself is mostly over.
+    now = world.clock.now()
+    values = {"status": QUEUED, "due_at": now, "epoch": message.epoch + 1, "error_code": None, "error_message": None}
+    add_event(connection, message, "message.queued", now, evidence)
+    return change(world, connection, message, **values)

@@ -1,0 +1,97 @@
+"""Beginning an attempt: the gates passed, the message `sending` under a lease, the attempt written down, in one go.
+
+Whoever holds a begun attempt makes the call at once; what dies before it could say what came of the call leaves a row
+from which others see how far it came.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, insert
+
+from smsapi.deps import Deps
+from smsapi.messages.lanes import NAMES
+from smsapi.messages.models import Message, message_attempts
+from smsapi.messages.statuses import EXPIRED, SENDING, WAITING
+from smsapi.messages.store import get_message, lock_message
+from smsapi.pacing.gates import ACCOUNT, CIRCUIT, Admitted, Closed, Passing, admit
+from smsapi.pacing.tolls import tolls_of
+from smsapi.send.change import TOO_LATE, change, conclude
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An attempt that may be made now: the message as it stands, and what the gates want to know of its outcome."""
+
+    message: Message
+    admitted: Admitted
+    caller_waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Nothing to send: another has the message, or it is settled, as it shows."""
+
+    message: Message
+
+
+def begin_held(world: Deps, message_id: UUID, epoch: int, number: int) -> Begun | Closed | Gone:
+    """Begin attempt ``number`` of a message that is held under ``epoch``, for a caller who waits for its outcome.
+
+    Raises:
+        StoreUnavailable: the store does not answer; asking again with the same number does not begin twice.
+
+    """
+    world.checkpoint("begin.before")
+    now = world.clock.now()
+    with world.database.transaction() as connection:
+        message = lock_message(connection, message_id)
+        if message is not None and (message.epoch, message.status, message.attempts) == (epoch, SENDING, number):
+            # Written the last time it was tried, and only the acknowledgement was lost: nobody has been asked yet.
+            return Begun(message, Admitted(frozenset({CIRCUIT, ACCOUNT})), caller_waits=True)
+        if message is None or message.epoch != epoch or message.status not in WAITING:
+            return Gone(get_message(connection, message_id))
+        if is_expired(message, now):
+            return Gone(conclude(world, connection, message, EXPIRED, TOO_LATE))
+        admitted = pass_gates(world, connection, message, now, caller_waits=True)
+        if isinstance(admitted, Closed):
+            return admitted
+        begun = begin(world, connection, message, now, epoch=epoch)
+    world.checkpoint("begin.committed")
+    return Begun(begun, admitted, caller_waits=True)
+
+
+def is_expired(message: Message, now: datetime) -> bool:
+    """Say whether the time within which it was to be sent is over."""
+    return message.expires_at is not None and message.expires_at <= now
+
+
+def pass_gates(
+    world: Deps, connection: Connection, message: Message, now: datetime, *, caller_waits: bool = False
+) -> Admitted | Closed:
+    """Pass the gates with this message; test keys' pass none, since nobody is texted."""
+    if message.test:
+        return Admitted()
+    tolls = tolls_of(world.settings, message.sender, message.segments)
+    passing = Passing(NAMES[message.lane], tolls, caller_waits=caller_waits)
+    probe_seconds = world.settings.plivo_total_timeout_seconds * 2
+    return admit(world.database, connection, passing, now, probe_seconds=probe_seconds)
+
+
+def begin(world: Deps, connection: Connection, message: Message, now: datetime, *, epoch: int) -> Message:
+    """Write that the next attempt is under way, under this epoch and a fresh lease; return the message so."""
+    values: dict[str, Any] = {
+        "status": SENDING,
+        "attempts": message.attempts + 1,
+        "epoch": epoch,
+        "due_at": now + timedelta(seconds=world.settings.lease_seconds),
+    }
+    begun = change(world, connection, message, **values)
+    row = {"message_id": message.id, "number": begun.attempts, "epoch": epoch, "started_at": now}
+    connection.execute(_INSERT_ATTEMPT, row)
+    return begun
+
+
+_INSERT_ATTEMPT = insert(message_attempts)

@@ -1,0 +1,71 @@
+"""Changing a message's row and its history together; every decision is an event with its evidence."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, update
+
+from smsapi.deps import Deps
+from smsapi.messages.models import Message, messages
+from smsapi.messages.statuses import FAILED, QUEUED
+from smsapi.messages.store import add_event
+from smsapi.plivo.outcomes import Provider
+
+NO_ANSWER = ("outcome_unknown", "Plivo may have taken the message: no trustworthy answer came back.")
+GAVE_UP = ("provider_unavailable", "Plivo could not be reached in time; nothing was sent.")
+TOO_LATE = ("expired", "The message expired before it could be sent.")
+ACCOUNT_REFUSED = ("provider_account", "Plivo refused because of the sending account.")
+REJECTED = "rejected_by_provider"
+
+
+def provider_of(world: Deps, message: Message) -> Provider:
+    """Return what sends this message: Plivo, or the stand-in of test keys."""
+    return world.test_provider if message.test else world.provider
+
+
+def change(world: Deps, connection: Connection, message: Message, **values: Any) -> Message:
+    """Write these values to the message's row, and when; return the message with them."""
+    values = {"updated_at": world.clock.now(), **values}
+    connection.execute(update(messages).where(messages.c.id == message.id).values(**values))
+    return replace(message, **values)
+
+
+def conclude(
+    world: Deps,
+    connection: Connection,
+    message: Message,
+    status: str,
+    error: tuple[str, str],
+    *,
+    evidence: Mapping[str, Any] | None = None,
+    **values: Any,
+) -> Message:
+    """Give the message this status, for this reason, and write the event; unless told otherwise it is not due again."""
+    code, sentence = error
+    known = {"due_at": None, **values, "status": status, "error_code": code, "error_message": sentence}
+    concluded = change(world, connection, message, **known)
+    data = {"error": {"code": code, "message": sentence}, **(evidence or {})}
+    add_event(connection, message, f"message.{status}", world.clock.now(), data)
+    world.metrics.count_message(status, test=message.test)
+    return concluded
+
+
+def requeue(
+    world: Deps, connection: Connection, message: Message, due: datetime, *, evidence: Mapping[str, Any] | None = None
+) -> Message:
+    """Put a message that has not left back in its lane, or give it up where its horizon is over.
+
+    With ``evidence`` it is a decision, and an event. It is looked at no later than when it expires. The epoch moves on,
+    so that whoever held it can no longer speak.
+    """
+    begun = message.send_at or message.created_at
+    if (due - begun).total_seconds() > world.settings.retry_horizon_seconds:
+        return conclude(world, connection, message, FAILED, GAVE_UP, evidence=evidence)
+    due = due if message.expires_at is None else min(due, message.expires_at)
+    values = {"status": QUEUED, "due_at": due, "epoch": message.epoch + 1, "error_code": None, "error_message": None}
+    queued = change(world, connection, message, **values)
+    if evidence is not None:
+        add_event(connection, message, "message.queued", world.clock.now(), evidence)
+    return queued

@@ -1,5 +1,6 @@
 """The composition root: settings to the outside world, and the outside world to a Flask app. Nothing is global."""
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from random import SystemRandom
 from threading import BoundedSemaphore
@@ -22,11 +23,13 @@ from smsapi.limits.gcra import Charge, Window
 from smsapi.limits.memory import MemoryStore
 from smsapi.limits.redis import RedisStore
 from smsapi.limits.store import LimitStore
+from smsapi.messages.flows import measure_due
 from smsapi.messages.views import blueprint as messages_blueprint
 from smsapi.metrics import Metrics
 from smsapi.pacing.gates import is_closed, read_stops
 from smsapi.plivo.client import PlivoProvider
 from smsapi.plivo.retry import RetryPolicy
+from smsapi.pressure import Load, Pressure
 from smsapi.receipts.views import blueprint as receipts_blueprint
 from smsapi.send.testmode import TestProvider
 from smsapi.send.views import blueprint as send_blueprint
@@ -98,6 +101,8 @@ def build_deps(settings: Settings, **replacements: Any) -> Deps:
         "random": SystemRandom(),
         "checkpoint": lambda _name: None,
     }
+    database = replacements.get("database", fields["database"])
+    fields["pressure"] = Pressure(lambda: _due(database, clock, settings))
     if "provider" not in replacements:
         fields["provider"] = _plivo(settings, clock)
     world = Deps(**{**fields, **replacements})
@@ -147,6 +152,11 @@ def _plivo(settings: Settings, clock: Clock) -> PlivoProvider:
         pool_size=settings.threads + settings.dispatch_threads,
         clock=clock,
     )
+
+
+def _due(database: Database, clock: Clock, settings: Settings) -> Mapping[int, Load]:
+    with database.read() as connection:
+        return measure_due(connection, clock.now(), at_most=max(1, settings.queue_max_depth))
 
 
 def _stops(world: Deps) -> frozenset[str]:

@@ -14,6 +14,7 @@ from smsapi.limits.store import LimitStore
 from smsapi.metrics import Metrics
 from smsapi.plivo.outcomes import Provider
 from smsapi.plivo.retry import RetryPolicy
+from smsapi.pressure import Pressure
 from smsapi.settings import Settings
 from smsapi.sms.prices import PriceList
 
@@ -39,6 +40,8 @@ class Deps:
     waiting: Semaphore
     # Rung when there is work for a dispatcher; nobody need be listening.
     bell: Bell
+    # How much waits, as of a moment ago.
+    pressure: Pressure
     retry_policy: RetryPolicy
     random: Random
     # Told of each step that a crash may come between; does nothing but in the tests, which die there.

@@ -33,6 +33,7 @@ The tree::
     ├── SignatureInvalid          a request in Plivo's name that Plivo did not sign
     └── Unavailable               something we need is down; trying again later is right
         ├── StoreUnavailable
+        ├── QueueFull
         └── LimiterUnavailable
 
 ``code`` is the stable name that a caller sees; ``smsapi.web.problems`` maps each to its status and its page.
@@ -246,6 +247,12 @@ class StoreUnavailable(Unavailable):
     """The database does not answer."""
 
     code = "store_unavailable"
+
+
+class QueueFull(Unavailable):
+    """So much waits already that the message would wait for too long."""
+
+    code = "queue_full"
 
 
 class LimiterUnavailable(Unavailable):

@@ -1,13 +1,10 @@
 """What gunicorn runs: its configuration (``-c python:smsapi.serving``) and the app (``smsapi.serving:application()``).
 
-Nothing is opened before the fork; each worker has its own pools, its own dispatcher, and stops them in order.
+Nothing is opened before the fork; each worker has its own pools and sends on its own threads, and stops them in order.
 """
 
-import logging
 import os
 import shutil
-import sys
-import threading
 from typing import Any
 
 from flask import Flask
@@ -16,11 +13,10 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from smsapi.app import MAX_BODY_BYTES, create_app
 from smsapi.deps import Deps
-from smsapi.dispatch.engine import Dispatcher
 from smsapi.gthread import Arrivals, PatientWorker, Whole
-from smsapi.log import configure_logging, get_logger, log_uncaught
-from smsapi.sentry import install_sentry
+from smsapi.log import configure_logging, get_logger
 from smsapi.settings import read_settings
+from smsapi.working import Sending, prepare_process
 
 _settings = read_settings()
 PatientWorker.arrivals = Arrivals(_settings.request_read_seconds)
@@ -68,29 +64,23 @@ errorlog = "-"
 loglevel = "warning"
 forwarded_allow_ips = ""
 
-_running: dict[str, Dispatcher] = {}
+_running: dict[str, Sending] = {}
 
 
 def application() -> Flask:
     """Return the app of this worker."""
-    configure_logging(_settings.log_level, on_error=install_sentry(_settings))
-    logging.captureWarnings(capture=True)
-    sys.excepthook = log_uncaught
-    threading.excepthook = lambda uncaught: log_uncaught(
-        uncaught.exc_type, uncaught.exc_value or uncaught.exc_type(), uncaught.exc_traceback
-    )
+    prepare_process(_settings)
     app = create_app(_settings)
     app.wsgi_app = Whole(app.wsgi_app, PatientWorker.arrivals, limit=MAX_BODY_BYTES)  # type: ignore[method-assign]
     return app
 
 
 def post_worker_init(worker: Any) -> None:
-    """Start the worker's dispatcher, after the fork."""
-    if _settings.dispatch_threads == 0:
-        return
-    dispatcher = Dispatcher(_world(worker))
-    dispatcher.start()
-    _running["dispatcher"] = dispatcher
+    """Start what the worker sends with, after the fork."""
+    sending = Sending(_world(worker))
+    sending.start()
+    sending.listen()
+    _running["sending"] = sending
 
 
 def worker_exit(_server: Any, worker: Any) -> None:
@@ -100,8 +90,8 @@ def worker_exit(_server: Any, worker: Any) -> None:
     world = _world(worker)
     # What has not begun is not begun: it comes back when its lease ends. What runs may end.
     world.executor.shutdown(wait=False, cancel_futures=True)
-    if "dispatcher" in _running:
-        _running.pop("dispatcher").stop(_settings.graceful_seconds)
+    if "sending" in _running:
+        _running.pop("sending").stop()
     world.executor.shutdown(wait=True)
     world.database.close()
 

@@ -13,8 +13,9 @@ from smsapi.cli.admin import open_database
 from smsapi.errors import SmsapiError
 from smsapi.plivo.simulator import Simulator, serve_forever
 from smsapi.send.testmode import TestProvider
-from smsapi.settings import describe_settings, read_settings
+from smsapi.settings import Settings, describe_settings, read_settings
 from smsapi.web.openapi import dump_openapi
+from smsapi.working import Sending
 
 SIMULATOR_AUTH_ID = "MASIMULATOR000000000"
 SIMULATOR_AUTH_TOKEN = "simulator-token"  # noqa: S105 - it opens the simulator and nothing else
@@ -35,12 +36,7 @@ def serve(*, bind: str | None) -> None:
     if bind is not None:
         split_bind(bind)
         os.environ["SMSAPI_BIND"] = bind
-    # Everything that would stop a worker stops us here, with one line each.
-    settings = read_settings(to_serve=True)
-    _make_metrics_directory()
-    build_deps(settings)
-    with open_database():
-        pass
+    settings = _checked_settings()
     _check_free(settings.bind)
     # Read by the metrics library when it is loaded, so it must be set before gunicorn loads anything of ours.
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
@@ -48,6 +44,31 @@ def serve(*, bind: str | None) -> None:
         os.environ |= {"PROMETHEUS_MULTIPROC_DIR": own, "SMSAPI_OWN_METRICS_DIR": own}
     gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:smsapi.serving", "smsapi.serving:application()"]
     os.execv(sys.executable, gunicorn)  # noqa: S606 - our own interpreter and arguments
+
+
+@click.command()
+@click.option("--processes", type=click.IntRange(1, 256), default=1, show_default=True, help="How many send.")
+@click.option("--threads", type=click.IntRange(1, 256), help="Of each process, in place of SMSAPI_DISPATCH_THREADS.")
+def worker(*, processes: int, threads: int | None) -> None:
+    """Send what was queued, by dramatiq; any number of workers share it. SIGTERM stops it gracefully."""
+    if threads is not None:
+        os.environ["SMSAPI_DISPATCH_THREADS"] = str(threads)
+    if _checked_settings().dispatch_threads == 0:
+        raise SmsapiError("A worker without threads sends nothing: SMSAPI_DISPATCH_THREADS is 0. Use --threads.")
+    # How often its idle thread looks whether it has to stop, in milliseconds; read when dramatiq is loaded.
+    os.environ.setdefault("dramatiq_worker_timeout", "100")
+    dramatiq = [sys.executable, "-m", "smsapi.working", f"--processes={processes}"]
+    os.execv(sys.executable, dramatiq)  # noqa: S606 - our own interpreter and arguments
+
+
+def _checked_settings() -> Settings:
+    """Return the settings; everything that would stop a process of the service stops us here, with one line each."""
+    settings = read_settings(to_serve=True)
+    _make_metrics_directory()
+    Sending(build_deps(settings))
+    with open_database():
+        pass
+    return settings
 
 
 def _make_metrics_directory() -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection, bindparam, select, update
 
 from smsapi.deps import Deps
-from smsapi.dispatch.flows import Flow
+from smsapi.messages.flows import Flow
 from smsapi.messages.models import CHORE, WAITS, Message, messages, to_message
 from smsapi.messages.statuses import EXPIRED, SCHEDULED, UNKNOWN
 from smsapi.messages.store import add_event

@@ -13,8 +13,8 @@ from typing import Final
 
 from smsapi.deps import Deps
 from smsapi.dispatch.claims import Taken, claim_to_send
-from smsapi.dispatch.flows import Flow, Work, find_work
 from smsapi.dispatch.turns import Turns
+from smsapi.messages.flows import Flow, Work, find_work
 from smsapi.messages.lanes import NAMES, OTP, TEST
 from smsapi.pacing.gates import PAUSE, Closed
 from smsapi.pacing.tolls import CATCH_UP_SECONDS, SENDER_PREFIX

@@ -1,15 +1,16 @@
 """Whose turn it is: lanes by their share, and clients within a lane by theirs; pure, in memory, of one process.
 
 Stride scheduling (Waldspurger and Weihl, 1995): each has a pass that grows by what it was given divided by its share,
-and the lowest pass is next. Who comes back after being idle begins at the pass of the present, so that nobody saves up
-turns, and a code that comes alone is always next. Several processes each take turns by themselves, which keeps the
-shares as well.
+and the lowest pass is next. Who comes back after being idle begins no earlier than at the pass of the present, so that
+nobody saves up turns; and what it was given ahead still counts, since it may only have stood at a closed gate. A code
+that comes alone owes nothing and is next. Several processes each take turns by themselves, which keeps the shares as
+well.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
-from typing import Final, TypeVar, cast
+from collections.abc import Hashable, Sequence
+from typing import Final, TypeVar
 
-from smsapi.dispatch.flows import Flow
+from smsapi.messages.flows import Flow
 from smsapi.messages.lanes import MARKETING, OTP, TEST, TRANSACTIONAL
 
 _Taker = TypeVar("_Taker", bound=Hashable)
@@ -29,10 +30,14 @@ class Turns:
         """Return the flow whose turn it is, or None where there is none."""
         if not flows:
             return None
-        lane = self._lanes.choose(dict.fromkeys(flow.lane for flow in flows))
+        # The lower lane first where they are level.
+        lanes = sorted({flow.lane for flow in flows})
+        if OTP not in lanes:
+            self._lanes.forgive(OTP)
+        lane = self._lanes.choose(lanes)
         here = [flow for flow in flows if flow.lane == lane]
         clients = self._clients.setdefault(lane, _Strides())
-        client = clients.choose(dict.fromkeys(flow.client_id for flow in here))
+        client = clients.choose(list(dict.fromkeys(flow.client_id for flow in here)))
         return min((flow for flow in here if flow.client_id == client), key=lambda flow: flow.due_at)
 
     def count(self, flow: Flow, segments: int) -> None:
@@ -48,12 +53,19 @@ class _Strides:
         self._passes: dict[Hashable, float] = {}
         self._present = 0.0
 
-    def choose(self, waiting: Iterable[_Taker]) -> _Taker:
-        """Return who is next of those that wait; those who do not are forgotten."""
-        self._passes = {taker: max(self._passes.get(taker, 0.0), self._present) for taker in waiting}
-        chosen = min(self._passes, key=lambda taker: self._passes[taker])
+    def choose(self, waiting: Sequence[_Taker]) -> _Taker:
+        """Return who is next of those that wait, the first of them where several are level."""
+        for taker in waiting:
+            self._passes[taker] = max(self._passes.get(taker, self._present), self._present)
+        chosen = min(waiting, key=lambda taker: self._passes[taker])
         self._present = self._passes[chosen]
-        return cast(_Taker, chosen)
+        # Those that the present has caught up with would come back as if they were new.
+        self._passes = {taker: ahead for taker, ahead in self._passes.items() if ahead > self._present}
+        return chosen
+
+    def forgive(self, taker: Hashable) -> None:
+        """Forget what the taker was given ahead of the others."""
+        self._passes.pop(taker, None)
 
     def count(self, taker: Hashable, given: float, share: int) -> None:
         """Move the taker on by what it was given."""

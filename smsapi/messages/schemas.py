@@ -65,6 +65,15 @@ class MessageSchema(StrictSchema):
     delivered_at = fields.DateTime(required=True, allow_none=True)
 
 
+class MessageWithEstimateSchema(MessageSchema):
+    """A message, and while it is queued or scheduled, when it will probably be sent."""
+
+    estimated_send_at = fields.DateTime(
+        allow_none=True,
+        metadata={"description": "Only while it is queued or scheduled. Null: it waits for a person."},
+    )
+
+
 class MessageListSchema(StrictSchema):
     """A page of messages."""
 

@@ -4,8 +4,11 @@ from flask import Blueprint
 from flask.wrappers import Response
 
 from smsapi.auth.guard import caller
+from smsapi.clock import rfc3339
 from smsapi.messages import schemas, store
+from smsapi.messages.estimate import estimate_send_at
 from smsapi.messages.present import present_event, present_message
+from smsapi.messages.statuses import WAITING
 from smsapi.web.answers import answer
 from smsapi.web.body import load_query
 from smsapi.web.context import deps, to_response
@@ -42,7 +45,7 @@ def list_messages() -> Response:
     summary="Get a message",
     scope="messages:read",
     query=StrictSchema,
-    answers={200: schemas.MessageSchema},
+    answers={200: schemas.MessageWithEstimateSchema},
     problems=("not_found",),
 )
 def get_message(message_id: str) -> Response:
@@ -50,7 +53,11 @@ def get_message(message_id: str) -> Response:
     load_query(_no_query, dict)
     with deps().database.read() as connection:
         found = store.get_message_for(connection, caller(), id_in_path("msg", message_id, what="message"))
-    return to_response(answer(present_message(found)))
+        shown = present_message(found)
+        if found.status in WAITING:
+            expected = estimate_send_at(deps().settings, connection, found, deps().clock.now())
+            shown["estimated_send_at"] = None if expected is None else rfc3339(expected)
+    return to_response(answer(shown))
 
 
 @blueprint.get("/v1/messages/<message_id>/events")

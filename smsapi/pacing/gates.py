@@ -7,7 +7,7 @@ that is not there is an open gate.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -21,15 +21,19 @@ PAUSE: Final = "pause"
 CIRCUIT: Final = "circuit"
 ACCOUNT: Final = "account"
 
-_STOPS = (PAUSE, CIRCUIT, ACCOUNT)
+_PROBED = (ACCOUNT, CIRCUIT)
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Leave to make one call. ``watched`` are the gates that its outcome has news for."""
+    """Leave to make one call. ``watched`` are the gates that its outcome has news for.
 
-    watched: frozenset[str] = field(default_factory=frozenset)
+    Of those in ``probed`` it is the probe: only its outcome, or that of a later probe, opens them.
+    """
+
+    watched: frozenset[str] = frozenset()
+    probed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +68,23 @@ class Passing:
 def admit(
     database: Database, connection: Connection, passing: Passing, now: datetime, *, probe_seconds: float
 ) -> Admitted | Closed:
-    """Pass all gates, or none and say which is closed; holds what it looked at until the transaction ends."""
-    found = _held(connection, _keys(passing))
+    """Pass all gates, or none and say which is closed.
+
+    It holds the paces until the transaction ends, and the circuit and the account only where this call is their probe.
+    """
+    found = _found(connection, passing)
     closed = _closed(found, passing, now)
-    if closed is not None:
-        return closed
-    missing = [toll.key for toll in passing.tolls if toll.key not in found]
-    if missing:
+    if closed is None and (missing := [toll.key for toll in passing.tolls if toll.key not in found]):
         found |= _made(database, connection, missing)
         closed = _closed(found, passing, now)
-        if closed is not None:
-            return closed
+    if closed is None and (shut := [key for key in _PROBED if _is_shut(found.get(key))]):
+        # Whoever holds them first is the probe; for the others they are closed, or open, by now.
+        found = {key: row for key, row in found.items() if key not in shut} | _held(connection, shut)
+        closed = _closed(found, passing, now)
+    if closed is not None:
+        return closed
     _pay(connection, passing.tolls, found, now)
-    return Admitted(frozenset(_watch(connection, found, now, probe_seconds)))
+    return _admitted(connection, found, now + timedelta(seconds=probe_seconds))
 
 
 def pay(database: Database, connection: Connection, tolls: Sequence[Toll], now: datetime) -> Closed | None:
@@ -123,16 +131,30 @@ def open_gate(connection: Connection, key: str) -> bool:
     return connection.execute(delete(gates).where(gates.c.key == key)).rowcount > 0
 
 
-def _keys(passing: Passing) -> list[str]:
-    return [*_STOPS, f"{PAUSE}:{passing.lane}", *(toll.key for toll in passing.tolls)]
-
-
 # In the order of the keys, so that no two can wait for each other.
 _HELD = select(gates).where(gates.c.key.in_(bindparam("keys", expanding=True))).order_by(gates.c.key).with_for_update()
 
 
 def _held(connection: Connection, keys: Sequence[str]) -> dict[str, Row[Any]]:
     return {row.key: row for row in connection.execute(_HELD, {"keys": list(keys)})}
+
+
+# What stops is only read. A stop comes and goes while a transaction that passes one message after another holds the
+# paces; if it held the stops as well, then it would take them after the paces, and others before: they could wait for
+# each other. The probe alone holds them, always after the paces, and passes nothing after that.
+_PACES = _HELD.cte("paces")
+_FOUND = select(_PACES).union_all(select(gates).where(gates.c.key.in_(bindparam("stops", expanding=True))))
+
+
+def _found(connection: Connection, passing: Passing) -> dict[str, Row[Any]]:
+    stops = [*_PROBED, PAUSE, f"{PAUSE}:{passing.lane}"]
+    given = {"keys": [toll.key for toll in passing.tolls], "stops": stops}
+    return {row.key: row for row in connection.execute(_FOUND, given)}
+
+
+def _is_shut(row: Row[Any] | None) -> bool:
+    """Say whether this gate, the circuit or the account, lets nobody but a probe through; not the count of failures."""
+    return row is not None and (row.key == ACCOUNT or bool(row.detail.get("open")))
 
 
 def _made(database: Database, connection: Connection, keys: Sequence[str]) -> dict[str, Row[Any]]:
@@ -175,17 +197,14 @@ def _pay(connection: Connection, tolls: Sequence[Toll], found: Mapping[str, Row[
         connection.execute(_PAID, paid)
 
 
-def _watch(connection: Connection, found: Mapping[str, Row[Any]], now: datetime, probe_seconds: float) -> Iterable[str]:
-    """Return the gates whose state the outcome of this call may change, and keep others out while it probes."""
-    until = now + timedelta(seconds=probe_seconds)
-    for key in (CIRCUIT, ACCOUNT):
-        row = found.get(key)
-        if row is None:
-            continue
-        if key == CIRCUIT and row.detail.get("open"):
-            # A probe that is never heard of again is followed by another after its time.
-            connection.execute(update(gates).where(gates.c.key == key).values(opens_at=until))
-        elif key == ACCOUNT:
-            detail = {**row.detail, "probe_until": until.isoformat()}
-            connection.execute(update(gates).where(gates.c.key == key).values(detail=detail))
-        yield key
+def _admitted(connection: Connection, found: Mapping[str, Row[Any]], until: datetime) -> Admitted:
+    """Return the leave, and keep others out of what it probes ``until`` then: a probe may never be heard of again."""
+    watched = [found[key] for key in _PROBED if key in found]
+    probed = [row for row in watched if _is_shut(row)]
+    for row in probed:
+        values: dict[str, Any] = {"opens_at": until}
+        if row.key == ACCOUNT:
+            # Its time stands beside: callers who wait may be the probe before it.
+            values = {"detail": {**row.detail, "probe_until": until.isoformat()}}
+        connection.execute(update(gates).where(gates.c.key == row.key).values(values))
+    return Admitted(frozenset(row.key for row in watched), frozenset(row.key for row in probed))

@@ -13,7 +13,7 @@ from smsapi.db import Database
 from smsapi.pacing.gates import ACCOUNT, CIRCUIT, Admitted, close_gate, open_gate
 from smsapi.pacing.models import gates
 from smsapi.plivo.answers import NO_CREDIT_CODE
-from smsapi.plivo.outcomes import Accepted, Outcome, Rejected, shows_life
+from smsapi.plivo.outcomes import NOTHING_ASKED, Accepted, Outcome, Rejected, shows_life
 from smsapi.settings import Settings
 
 Trouble = Literal["credentials", "credit"]
@@ -43,62 +43,77 @@ def note_outcome(
     now: datetime,
     settings: Settings,
 ) -> None:
-    """Open or close the circuit and the account as the outcome says."""
+    """Open or close the circuit and the account as the outcome says.
+
+    A call that began before a gate closed has no news for it: what it met is why the gate closed, or was before that.
+    """
     # The account before the circuit: in the order in which the gates are passed, else two could wait for each other.
-    trouble = account_trouble(outcome)
-    if trouble is not None:
-        _close_account(database, connection, trouble, now, settings)
-    elif ACCOUNT in admitted.watched:
-        if isinstance(outcome, Accepted | Rejected):
-            open_gate(connection, ACCOUNT)
-        else:
-            _release_probe(database, connection, now, settings)
-    _note_circuit(database, connection, shows_life(outcome), admitted, now=now, settings=settings)
+    if account_trouble(outcome) is not None or ACCOUNT in admitted.probed:
+        _note_account(database, connection, outcome, admitted, now=now, settings=settings)
+    if shows_life(outcome) is False or CIRCUIT in admitted.watched:
+        _note_circuit(database, connection, outcome, admitted, now=now, settings=settings)
 
 
-def _note_circuit(
+def _note_account(
     database: Database,
     connection: Connection,
-    alive: bool | None,  # noqa: FBT001 - as shows_life says it
+    outcome: Outcome,
     admitted: Admitted,
     *,
     now: datetime,
     settings: Settings,
 ) -> None:
-    if alive:
-        if CIRCUIT in admitted.watched:
-            open_gate(connection, CIRCUIT)
+    trouble, detail = account_trouble(outcome), _detail(connection, ACCOUNT)
+    if detail and ACCOUNT not in admitted.probed:
         return
-    detail = _detail(connection, CIRCUIT)
-    probed = bool(detail.get("open")) and CIRCUIT in admitted.watched
-    if alive is None:
-        if probed:
-            # The probe showed nothing, so the next caller is the probe.
-            close_gate(database, connection, CIRCUIT, detail, opens_at=now)
+    if trouble is None and not detail:
+        return  # another opened it meanwhile
+    if trouble is None and _is_cured(outcome, detail):
+        open_gate(connection, ACCOUNT)
         return
-    failures = int(detail.get("failures", 0)) + 1
-    if detail.get("open") and not probed:
-        return  # a call that began before it opened: no news
-    opened = probed or failures >= settings.breaker_failures
-    until = now + timedelta(seconds=settings.breaker_open_seconds) if opened else now
-    since = detail.get("since") if detail.get("open") else now.isoformat()
-    close_gate(database, connection, CIRCUIT, {"failures": failures, "open": opened, "since": since}, opens_at=until)
+    said = {"reason": trouble or detail.get("reason"), "since": detail.get("since", now.isoformat())}
+    # A probe that did not get as far as the account has used nothing up: the next caller is the probe.
+    at_once = trouble is None and (isinstance(outcome, Rejected) or shows_life(outcome) is None)
+    wait = timedelta(seconds=0 if at_once else settings.account_probe_seconds)
+    close_gate(database, connection, ACCOUNT, said, opens_at=now + wait)
 
 
-def _close_account(
-    database: Database, connection: Connection, trouble: Trouble, now: datetime, settings: Settings
+def _is_cured(outcome: Outcome, detail: Mapping[str, Any]) -> bool:
+    if isinstance(outcome, Rejected):
+        # It was known who asks. Whether there is credit is not said by a refusal of the number or the country.
+        return outcome.status != NOTHING_ASKED and detail.get("reason") == "credentials"
+    return isinstance(outcome, Accepted)
+
+
+def _note_circuit(
+    database: Database,
+    connection: Connection,
+    outcome: Outcome,
+    admitted: Admitted,
+    *,
+    now: datetime,
+    settings: Settings,
 ) -> None:
-    detail = _detail(connection, ACCOUNT)
-    said = {"reason": trouble, "since": detail.get("since", now.isoformat())}
-    until = now + timedelta(seconds=settings.account_probe_seconds)
-    close_gate(database, connection, ACCOUNT, said, opens_at=until)
-
-
-def _release_probe(database: Database, connection: Connection, now: datetime, settings: Settings) -> None:
-    detail = {name: value for name, value in _detail(connection, ACCOUNT).items() if name != "probe_until"}
-    if detail:
-        until = now + timedelta(seconds=settings.account_probe_seconds)
-        close_gate(database, connection, ACCOUNT, detail, opens_at=until)
+    alive, probed = shows_life(outcome), CIRCUIT in admitted.probed
+    if alive is False:
+        # What is not there cannot be held, and of two who count at once one would be lost.
+        row = database.insert(gates).values(key=CIRCUIT, opens_at=now, detail={})
+        connection.execute(row.on_conflict_do_nothing(index_elements=["key"]))
+    detail = _detail(connection, CIRCUIT)
+    is_open = bool(detail.get("open"))
+    if is_open and not probed:
+        return
+    if alive:
+        open_gate(connection, CIRCUIT)
+    elif alive is False:
+        failures = int(detail.get("failures", 0)) + 1
+        opens = is_open or failures >= settings.breaker_failures
+        until = now + timedelta(seconds=settings.breaker_open_seconds) if opens else now
+        said = {"failures": failures, "open": opens, "since": detail["since"] if is_open else now.isoformat()}
+        close_gate(database, connection, CIRCUIT, said, opens_at=until)
+    elif is_open:
+        # The probe showed nothing, so the next caller is the probe.
+        close_gate(database, connection, CIRCUIT, detail, opens_at=now)
 
 
 def _detail(connection: Connection, key: str) -> Mapping[str, Any]:

@@ -41,14 +41,15 @@ def read_cases(world: Deps, connection: Connection, held: Mapping[UUID, int]) ->
     return sorted(cases, key=lambda case: case.since)
 
 
-def read_others(world: Deps, connection: Connection, cases: Sequence[Case]) -> Sequence[Doubt]:
+def read_others(world: Deps, connection: Connection, cases: Sequence[Case], *, masked: bool = False) -> Sequence[Doubt]:
     """Return the doubts of other messages to the same numbers from the same senders, those under way included.
 
-    A record of the list may be theirs.
+    A record of the list may be theirs; where records are ``masked``, that of any message of the sender.
     """
     senders = {case.message.sender for case in cases}
-    numbers = {case.message.to_number for case in cases}
-    wanted = (messages.c.sender.in_(senders), messages.c.to_number.in_(numbers), messages.c.test.is_(False))
+    wanted = [messages.c.sender.in_(senders), messages.c.test.is_(False)]
+    if not masked:
+        wanted.append(messages.c.to_number.in_({case.message.to_number for case in cases}))
     unknown = select(messages).where(messages.c.status == UNKNOWN, *wanted)
     under_way = select(messages).where(CHORE, messages.c.status == SENDING, *wanted)
     rows = [*connection.execute(unknown), *connection.execute(under_way)]

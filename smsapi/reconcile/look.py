@@ -13,14 +13,15 @@ from typing import Final
 from smsapi.deps import Deps
 from smsapi.pacing.gates import pay
 from smsapi.pacing.tolls import toll_of_list
+from smsapi.plivo.listing import PAGE_SIZE
 from smsapi.plivo.lookup import LookupFailed, Page, Query, Record
 from smsapi.reconcile.doubts import Case
 from smsapi.reconcile.matching import SKEW
 
-_PAGE: Final = 20
 # A longer window would hold much that is not in doubt.
 _LONGEST_WINDOW: Final = timedelta(minutes=10)
 _LONGEST_PAUSE_SECONDS: Final = 10.0
+_FIRST: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +77,21 @@ def batches(cases: Sequence[Case]) -> Iterator[Batch]:
 
 def read_list(world: Deps, batch: Batch, *, until: datetime) -> Sequence[Record] | TooMany | Later:
     """Return every record that may be one of the batch, on all pages; waits for its turn, but not beyond ``until``."""
-    records: list[Record] = []
-    offset: int | None = 0
+    records: dict[str, Record] = {}
+    total, offset = 0, _FIRST
     query = batch.query()
     while offset is not None:
         page = _ask(world, Query(query.sender, query.to, query.since, query.until, offset), until)
         if isinstance(page, Later):
             return page
-        if query.to is None and page.total > _PAGE * len(batch.numbers):
+        if query.to is None and page.total > PAGE_SIZE * len(batch.numbers):
             return TooMany()
-        records += page.records
-        offset = page.next_offset
-    return records
+        records |= {record.message_uuid: record for record in page.records}
+        total, offset = max(total, page.total), page.next_offset
+    if len(records) < total:
+        # It changed while it was read: what was skipped would count as never taken.
+        return Later("the list changed while it was read", world.settings.dispatch_sweep_seconds)
+    return list(records.values())
 
 
 def _ask(world: Deps, query: Query, until: datetime) -> Page | Later:

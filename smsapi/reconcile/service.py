@@ -60,7 +60,8 @@ def reconcile(world: Deps, held: Mapping[UUID, int], stopping: Callable[[], bool
 
 def _settle(world: Deps, batch: Batch, records: Sequence[Record]) -> None:
     with world.database.read() as connection:
-        others = read_others(world, connection, batch.cases)
+        masked = any("*" in record.to for record in records)
+        others = read_others(world, connection, batch.cases, masked=masked)
         known = _known(connection, [record.message_uuid for record in records])
     doubts = [doubt for case in batch.cases for doubt in case.doubts]
     verdicts = conclude([*doubts, *others], records, known_uuids=known)

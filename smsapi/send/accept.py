@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from smsapi.auth.models import Caller
 from smsapi.deps import Deps
-from smsapi.errors import ProviderAccount, RejectedByProvider, SmsapiError
+from smsapi.errors import ProviderAccount, QueueFull, RejectedByProvider, SmsapiError
 from smsapi.ids import new_id, show_id
-from smsapi.messages.lanes import lane_of
+from smsapi.messages.lanes import OTP, TEST, lane_of
 from smsapi.messages.models import Message
 from smsapi.messages.present import MICROS, present_message
 from smsapi.messages.statuses import QUEUED, SCHEDULED, SENDING
@@ -17,12 +17,16 @@ from smsapi.send.intake import store_in_one_statement
 from smsapi.send.order import Order
 from smsapi.send.plan import Plan, plan
 from smsapi.web.answers import Answer, answer
-from smsapi.web.idempotency import Abandoned, Claim, begin, entry_of, finish
+from smsapi.web.idempotency import Abandoned, Claim, begin, entry_of, finish, is_claimed
 from smsapi.web.prefer import Preference
 from smsapi.web.problems import render
 
 # How much longer than its caller's patience a request may take before it counts as dead.
 _GRACE_SECONDS = 5.0
+
+_RETRY_FULL_SECONDS = 10
+# Codes are of use now or not at all, and few; test messages are sent by nobody.
+_NEVER_FULL = frozenset({OTP, TEST})
 
 _REFUSALS: dict[str, type[SmsapiError]] = {error.code: error for error in (RejectedByProvider, ProviderAccount)}
 
@@ -68,6 +72,7 @@ def accept(
     Raises:
         InvalidInput: the number is not one, or ``send_at`` is not in the future that may be planned.
         IdempotencyKeyReused, IdempotencyInProgress: as :func:`smsapi.web.idempotency.begin` says.
+        QueueFull: so much waits that the message would for too long; nothing was taken.
 
     """
     decided = plan(order, caller.client, world.settings, world.prices, now=world.clock.now())
@@ -77,6 +82,8 @@ def accept(
     if decided.refusals:
         return _decline(world, render(decided.refusals[0], request_id), claim, asked)
     message = _message(world, caller, order, decided, held=held)
+    if is_full(world, message.lane) and not _is_known(world, claim):
+        raise QueueFull("Too much waits to be sent; try again later.", retry_after_seconds=_RETRY_FULL_SECONDS)
     given = None if held else answer_for(message, preference, request_id)
     entry = None if claim is None else _entry(world, claim, message, preference, given)
     world.checkpoint("accept.before")
@@ -88,6 +95,24 @@ def accept(
         return _answer_late(world, found, claim, asked)
     world.metrics.count_message(message.status, test=message.test)
     return Taken(message, held=held)
+
+
+def is_full(world: Deps, lane: int) -> bool:
+    """Say whether a further message of this lane would wait behind too many, or behind one that waits too long."""
+    load = None if lane in _NEVER_FULL else world.pressure.load(lane)
+    if load is None:
+        return False
+    deepest, oldest = world.settings.queue_max_depth, world.settings.queue_max_age_seconds
+    age = (world.clock.now() - load.oldest_due_at).total_seconds()
+    return 0 < deepest <= load.waiting or 0 < oldest <= age
+
+
+def _is_known(world: Deps, claim: Claim | None) -> bool:
+    """Say whether the request is a repetition, which gets its answer however full the queue is."""
+    if claim is None:
+        return False
+    with world.database.read() as connection:
+        return is_claimed(connection, claim)
 
 
 def _entry(world: Deps, claim: Claim, message: Message, preference: Preference, given: Answer | None) -> dict[str, Any]:

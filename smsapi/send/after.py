@@ -206,7 +206,8 @@ def _take(world: Deps, connection: Connection, message: Message, evidence: Mappi
 def _last_attempt_at(connection: Connection, message: Message) -> datetime | None:
     rows = message_attempts.c
     query = select(func.max(rows.started_at)).where(rows.message_id == message.id)
-    return connection.execute(query).scalar_one()
+    started: datetime | None = connection.execute(query).scalar_one()
+    return started
 
 
 def _send_again(world: Deps, connection: Connection, message: Message, evidence: Mapping[str, Any]) -> Message:

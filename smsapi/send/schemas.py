@@ -101,6 +101,9 @@ class OrderSchema(StrictSchema):
         return Order(sender=data.pop("from_"), **data)
 
 
+_NOT_KEPT = "Not kept with the message: it holds for the change that it is given with."
+
+
 @dataclass(frozen=True, slots=True)
 class MessageChanges:
     """The fields of an :class:`Order` that were given, by name."""
@@ -109,19 +112,28 @@ class MessageChanges:
 
 
 class MessagePatchSchema(OrderSchema):
-    """What is to change; the rest stays, and so does the time from `send_at` until the message expires.
+    """What is to change; the rest stays."""
 
-    `max_segments`, `max_price` and `smart_encoding` are not kept with a message: they hold for the change that they
-    are given with.
-    """
-
+    expires_in = Whole(
+        minimum=5,
+        maximum=10_799,
+        allow_none=True,
+        metadata={"description": "Seconds from send_at after which it is not sent; they stay where send_at moves."},
+    )
+    max_segments = Whole(minimum=1, maximum=1000, allow_none=True, metadata={"description": _NOT_KEPT})
+    max_price = Amount(
+        allow_none=True, metadata={"type": ["string", "number"], "example": "0.05", "description": _NOT_KEPT}
+    )
+    smart_encoding = Truth(
+        metadata={"description": f"Replace typographic characters by their GSM-7 likeness. {_NOT_KEPT}"}
+    )
     send_at = Moment(metadata={"description": "When to send it instead: in the future, at most 30 days ahead."})
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(partial=True, **kwargs)
+        super().__init__(**kwargs)
         for each in self.fields.values():
-            # What is not given stays as it is, and what stands here would be shown as what it becomes.
-            each.load_default = missing
+            # Not Marshmallow's ``partial``: that would let half of a nested object pass, too.
+            each.required, each.load_default = False, missing
 
     @validates_schema
     def _not_empty(self, data: dict[str, Any], **_: Any) -> None:

@@ -48,10 +48,7 @@ _REFUSALS = ("sender_not_allowed", "country_not_allowed", "text_too_long", "too_
     headers={"Prefer": "`wait=N` (up to 30 seconds, 10 if not given) or `respond-async`."},
 )
 def create_message() -> Response:
-    """Store the message and, unless told not to wait, see it sent: 201 Plivo took it, 202 it goes on without you.
-
-    With `send_at` it is 202 at once, and `scheduled`.
-    """
+    """Store the message and, unless it waits for `send_at` or nobody waits, see it sent: 201, or 202 if it goes on."""
     order = load_body(_order, Order)
     given, replayed = service.send_message(
         deps(), caller(), order, claim=_claim(), preference=_preference(order), request_id=request_id()
@@ -117,7 +114,8 @@ def update_message(message_id: str) -> Response:
 def cancel_message(message_id: str) -> Response:
     """Call off a message that is `scheduled` or `queued`: it is never sent. One that was canceled before stays so."""
     load_optional_body(_nothing, dict)
-    return _decide(message_id, lambda *held: after.cancel(*held, by=_by_caller()))
+    by = _by_caller()
+    return _decide(message_id, lambda world, connection, held: after.cancel(world, connection, held, by=by))
 
 
 @blueprint.post("/v1/messages/<message_id>/resolve")
@@ -132,8 +130,11 @@ def cancel_message(message_id: str) -> Response:
 def resolve_message(message_id: str) -> Response:
     """Say what became of a message that is `unknown`, or have it sent again; `resend` may text somebody twice."""
     resolution = load_body(_resolution, schemas.Resolution)
-    response = _decide(message_id, lambda *held: after.resolve(*held, resolution.outcome, by=_by_caller()))
-    if resolution.outcome == "resend":
+    outcome, by = resolution.outcome, _by_caller()
+    response = _decide(
+        message_id, lambda world, connection, held: after.resolve(world, connection, held, outcome, by=by)
+    )
+    if outcome == "resend":
         deps().bell.ring()
     return response
 

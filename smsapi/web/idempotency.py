@@ -93,6 +93,13 @@ def digest_of(body: Any) -> bytes:
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).digest()
 
 
+def is_claimed(connection: Connection, claim: Claim) -> bool:
+    """Say whether this key was used before, by a request that is remembered."""
+    columns = idempotency_keys.c
+    same = (columns.client_id == claim.client_id, columns.route == claim.route, columns.key == claim.key)
+    return connection.execute(select(columns.key).where(*same)).first() is not None
+
+
 def entry_of(
     claim: Claim,
     *,

@@ -134,6 +134,12 @@ PROBLEMS: Mapping[str, Problem] = {
     "store_unavailable": Problem(
         503, "The database does not answer", "Retry after Retry-After seconds with the same Idempotency-Key."
     ),
+    "queue_full": Problem(
+        503,
+        "Too much waits to be sent",
+        "Nothing was taken. Retry after Retry-After seconds with the same Idempotency-Key; codes (category otp) are "
+        "taken all the same.",
+    ),
     "limiter_unavailable": Problem(
         503, "Logins cannot be counted at the moment", "Retry after Retry-After seconds, or use X-API-Key directly."
     ),

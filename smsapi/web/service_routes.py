@@ -1,14 +1,18 @@
 """The routes about the service itself: alive, ready, metrics, the specification, the docs page, the problem pages."""
 
 import hmac
+from datetime import datetime
 from html import escape
 from importlib.resources import files
+from typing import Any
 
 from flask import Blueprint, current_app, request
 from flask.wrappers import Response
 from marshmallow import fields
 
-from smsapi.errors import NotFound, Unauthenticated
+from smsapi.clock import rfc3339
+from smsapi.errors import NotFound, Unauthenticated, Unavailable
+from smsapi.pacing.gates import is_closed, read_stops
 from smsapi.web.answers import answer
 from smsapi.web.context import deps, to_response
 from smsapi.web.fields import StrictSchema
@@ -35,12 +39,28 @@ class StatusSchema(StrictSchema):
     status = fields.String(required=True)
 
 
+class StopSchema(StrictSchema):
+    """A gate at which messages wait: ``circuit`` (Plivo fails), ``account`` (Plivo refuses it), ``pause``."""
+
+    gate = fields.String(required=True)
+    reason = fields.String(required=True, allow_none=True)
+    since = fields.DateTime(required=True, allow_none=True)
+    opens_at = fields.DateTime(
+        required=True, allow_none=True, metadata={"description": "When it is tried again; null: by a person."}
+    )
+
+
 class ReadySchema(StrictSchema):
-    """Whether all that is needed is there; ``down`` names what is not."""
+    """Whether all that is needed is there; ``down`` names what is not.
+
+    ``stops`` names the gates that keep messages waiting. Requests are taken all the same, so they are no reason for a
+    load balancer to turn away from this process.
+    """
 
     status = fields.String(required=True, metadata={"enum": ["ready", "not_ready"]})
     checks = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
     down = fields.List(fields.String(), required=True)
+    stops = fields.List(fields.Nested(StopSchema), required=True)
 
 
 class ProblemPageSchema(StrictSchema):
@@ -73,8 +93,30 @@ def get_readiness() -> Response:
         "status": "not_ready" if down else "ready",
         "checks": {name: "ok" if holds else "down" for name, holds in report.items()},
         "down": down,
+        "stops": _stops() if report.get("database") else [],
     }
     return to_response(answer(shown, 503 if down else 200, {"Retry-After": "2"} if down else None))
+
+
+def _stops() -> list[dict[str, Any]]:
+    try:
+        with deps().database.read() as connection:
+            stops = [gate for gate in read_stops(connection) if is_closed(gate)]
+    except Unavailable:
+        return []
+    return [
+        {
+            "gate": gate.key,
+            "reason": gate.detail.get("reason"),
+            "since": _shown(gate.detail.get("since")),
+            "opens_at": None if gate.opens_at is None else rfc3339(gate.opens_at),
+        }
+        for gate in stops
+    ]
+
+
+def _shown(moment: str | None) -> str | None:
+    return None if moment is None else rfc3339(datetime.fromisoformat(moment))
 
 
 @blueprint.get("/metrics")

@@ -9,7 +9,7 @@ from threading import Barrier
 import pytest
 
 from smsapi.clock import ManualClock
-from smsapi.dispatch.flows import Work, find_work
+from smsapi.messages.flows import Work, find_work
 from smsapi.plivo.outcomes import Accepted, Outcome, Outgoing, Rejected, Unavailable, Unknown
 from tests.conftest import new_caller
 from tests.support.dispatching import ASYNC, attempts_of, claim, row_of, run_due, uuid_of, world_of
@@ -19,7 +19,7 @@ CLAIMER = """
 import sys
 from smsapi.app import build_deps
 from smsapi.dispatch.claims import claim_to_send
-from smsapi.dispatch.flows import find_work
+from smsapi.messages.flows import find_work
 from smsapi.settings import read_settings
 world = build_deps(
     read_settings(

@@ -177,9 +177,18 @@ def test_a_success_without_a_list_is_a_failure(body):
 @pytest.mark.parametrize("total", [-1, "0", True, 1.0, [], 10**12])
 def test_a_list_without_a_total_is_a_failure(total):
     assert read(listed(total=total)) == LookupFailed("the list has no total", 200)
-    missing = listed()
-    del missing["meta"]["total_count"]
-    assert read(missing) == LookupFailed("the list has no total", 200)
+
+
+def test_where_no_total_is_counted_the_list_ends_where_plivo_says_that_nothing_follows():
+    last, more = listed(*[shown()] * 3, offset=20), listed(*[shown()] * 20, onward=NEXT)
+    nothing = listed()
+    for each in (last, more, nothing):
+        del each["meta"]["total_count"]
+    assert read(last, query=at(20)) == Page(_records(3), 23, None)
+    assert read(more) == Page(_records(20), 21, 20)
+    assert read(nothing) == Page((), 0, None)
+    del nothing["meta"]["next"]
+    assert read(nothing) == LookupFailed("the list has no total", 200)
 
 
 @pytest.mark.parametrize("status", [201, 202, 204, 301, 302, 400, 401, 403, 404, 408, 429, 500, 502, 503])

@@ -9,7 +9,7 @@ from sqlalchemy import insert, select
 from smsapi.deps import Deps
 from smsapi.dispatch.chores import reconcile_due, run_chore
 from smsapi.dispatch.claims import claim_chores, claim_to_send
-from smsapi.dispatch.flows import find_work
+from smsapi.messages.flows import find_work
 from smsapi.ids import new_id
 from smsapi.messages.models import message_attempts, messages
 from smsapi.send.begin import Begun
@@ -54,7 +54,8 @@ def multiply(world: Deps, message: dict[str, Any], count: int) -> None:
     like = row_of(world, message)._asdict()
     rows = [like | {"id": new_id(), "to_number": f"+1415557{1000 + number}"} for number in range(count)]
     with world.database.transaction() as connection:
-        connection.execute(insert(messages), rows)
+        if rows:
+            connection.execute(insert(messages), rows)
 
 
 def attempts_of(world: Deps, message: dict[str, Any]) -> list[Any]:

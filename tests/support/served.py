@@ -1,4 +1,4 @@
-"""``smsapi serve`` as a real process with its workers, and what it wrote to stderr."""
+"""``smsapi serve`` and ``smsapi worker`` as real processes with their children, and what they wrote to stderr."""
 
 import json
 import os
@@ -56,21 +56,26 @@ def make_key(database_url: str, mode: str = "live") -> str:
     return key
 
 
-class Served:
-    """One service. ``kill`` and ``start`` keep its port, its settings and its log."""
+class Running:
+    """One command of ours with its children. ``kill`` and ``start`` keep its settings and its log."""
 
-    def __init__(self, environ: dict[str, str], directory: Path) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.environ = {"SMSAPI_PUBLIC_URL": self.url, **environ}
+    def __init__(self, environ: dict[str, str], directory: Path, *arguments: str) -> None:
+        self.environ = environ
         self.log = directory / "stderr"
         self.process: subprocess.Popen[bytes] | None = None
+        self._arguments = arguments
         self._guard = Guard(directory, signal.SIGTERM)
 
     def start(self) -> None:
+        """Start it and wait until it is ready."""
+        self.begin()
+        eventually(lambda: self.is_ready() or self._has_ended(), seconds=30)
+
+    def begin(self) -> None:
+        """Start it and do not wait."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*SMSAPI, "serve", "--bind", f"127.0.0.1:{self.port}"],
+                [*SMSAPI, *self._arguments],
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -78,7 +83,9 @@ class Served:
                 start_new_session=True,
             )
         self._guard.watch(self.process.pid)
-        eventually(lambda: self._answers() or self._has_ended(), seconds=30)
+
+    def is_ready(self) -> bool:
+        raise NotImplementedError
 
     def workers(self) -> list[int]:
         """Return the ids of the worker processes."""
@@ -100,9 +107,35 @@ class Served:
         self.process.wait(10)
         assert wait_until(lambda: not any(is_running(pid) for pid in family), 10)
 
-    def lines(self) -> list[dict[str, Any]]:
-        """Return what it logged; every line has to be a JSON object."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+    def lines(self, event: str | None = None) -> list[dict[str, Any]]:
+        """Return what it logged, or only its lines of one event; every line has to be a JSON object."""
+        found = [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
+        return [line for line in found if event in {None, line["event"]}]
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+        self._guard.release()
+
+    def _has_ended(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()
+        return False
+
+
+class Served(Running):
+    """One service. ``kill`` and ``start`` keep its port, its settings and its log."""
+
+    def __init__(self, environ: dict[str, str], directory: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        super().__init__({"SMSAPI_PUBLIC_URL": self.url, **environ}, directory, "serve", "--bind", self.url[7:])
+
+    def is_ready(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/healthz", timeout=2).ok
+        except requests.ConnectionError:
+            return False
 
     def metric(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's samples that have these labels."""
@@ -114,25 +147,35 @@ class Served:
                 total += float(value)
         return total
 
-    def close(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.kill()
-        self._guard.release()
 
-    def _answers(self) -> bool:
-        try:
-            return requests.get(f"{self.url}/healthz", timeout=2).ok
-        except requests.ConnectionError:
-            return False
+class Worker(Running):
+    """One ``smsapi worker``."""
 
-    def _has_ended(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, self.log.read_text()
-        return False
+    def __init__(self, environ: dict[str, str], directory: Path, *, processes: int = 1, threads: int = 4) -> None:
+        super().__init__(environ, directory, "worker", f"--processes={processes}", f"--threads={threads}")
+        self._processes = processes
+        self._started_before = 0
+
+    def begin(self) -> None:
+        self._started_before = len(self.lines("worker_started"))
+        super().begin()
+
+    def is_ready(self) -> bool:
+        return len(self.lines("worker_started")) == self._started_before + self._processes
 
 
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@contextmanager
+def working(environ: dict[str, str], **options: int) -> Iterator[Worker]:
+    """Have a worker for the block; it is not started yet. Nothing of it outlives the test process."""
+    worker = Worker(environ, Path(tempfile.mkdtemp(prefix="smsapi-worker-")), **options)
+    try:
+        yield worker
+    finally:
+        worker.close()
 
 
 @contextmanager

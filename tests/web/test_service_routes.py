@@ -6,9 +6,11 @@ import pytest
 import requests
 import yaml
 
+from smsapi.plivo.outcomes import Rejected
 from smsapi.web.operations import operation_of
 from smsapi.web.problems import PROBLEMS
 from tests.conftest import eventually, new_caller
+from tests.support.providers import Scripted
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 # What may be called without a login, written here once more so that nobody adds to it by the way.
@@ -114,8 +116,20 @@ def test_health_needs_nothing_and_readiness_names_what_is_down(app):
         "status": "not_ready",
         "checks": {"database": "ok", "sender": "down"},
         "down": ["sender"],
+        "stops": [],
     }
     assert answer.headers["Retry-After"] == "2"
+
+
+def test_what_keeps_messages_waiting_is_shown_and_does_not_turn_requests_away(make_app):
+    app = make_app({"provider": Scripted(Rejected("account", "insufficient credit", 400, "900"))})
+    assert new_caller(app).send().status_code == 502
+    answer = app.test_client().get("/readyz")
+    assert (answer.status_code, answer.get_json()["status"]) == (200, "ready")
+    (stop,) = answer.get_json()["stops"]
+    assert (stop["gate"], stop["reason"]) == ("account", "credit")
+    assert stop["since"] < stop["opens_at"]
+    assert b'smsapi_stopped{gate="account"} 1.0' in app.test_client().get("/metrics").data
 
 
 def test_a_redis_that_is_gone_is_named_and_health_stays(make_app, redis_server):

@@ -1,4 +1,4 @@
-"""The Message API's routes: send, get, list."""
+"""The Message API's routes (send, get, list), and that of the account."""
 
 import base64
 import binascii
@@ -17,14 +17,14 @@ from smsapi.plivo.simulator.state import CallLimit, Store, Taken, new_uuid
 from smsapi.plivo.simulator.validation import RefusedError, SendCall, parse_send
 from smsapi.plivo.simulator.wire import Reply, Request, json_reply
 
-_ROUTE = re.compile(r"/v1/Account/(?P<auth_id>[^/]+)/Message/(?:(?P<message_uuid>[^/]+)/)?")
+_ROUTE = re.compile(r"/v1/Account/(?P<auth_id>[^/]+)/(?P<messages>Message/(?:(?P<message_uuid>[^/]+)/)?)?")
 _RETRY_AFTER_SECONDS = 1.0
 
 Wait = Callable[[float], None]
 
 
 class MessageApi:
-    """Plivo's Message API for one account. Safe to call from many threads."""
+    """Plivo's Message API for one account, and what it says of the account. Safe to call from many threads."""
 
     def __init__(
         self,
@@ -65,6 +65,8 @@ class MessageApi:
         wait_seconds = self._requests.wait_seconds(self._clock.now())
         if wait_seconds is not None:
             return _throttled("rate limit exceeded: too many API requests", wait_seconds)
+        if route["messages"] is None:
+            return _account(request, self._auth_id)
         return self._dispatch(request, route["message_uuid"])
 
     def _dispatch(self, request: Request, message_uuid: str | None) -> Reply | None:
@@ -219,6 +221,23 @@ class MessageApi:
         }
         page = [message_record(message, self._auth_id, now) for message in found[offset : offset + limit]]
         return _reply(200, {"meta": meta, "objects": page})
+
+
+def _account(request: Request, auth_id: str) -> Reply:
+    """Answer as the Account API does, by the samples of Plivo's SDKs; this account never runs out of credit."""
+    if request.method != "GET":
+        return _error(405, "method not allowed")
+    content: dict[str, object] = {
+        "account_type": "standard",
+        "auth_id": auth_id,
+        "auto_recharge": False,
+        "billing_mode": "prepaid",
+        "cash_credits": "100.00000",
+        "name": "Simulated",
+        "resource_uri": request.path,
+        "timezone": "UTC",
+    }
+    return _reply(200, content)
 
 
 def _queued(taken: list[Taken], invalid: tuple[str, ...]) -> Reply:

@@ -1,0 +1,360 @@
+"""The checks of ``smsapi doctor``: each looks at one thing that sending needs, and says what to do where it fails."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from http import HTTPStatus
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import redis
+import requests
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+
+from smsapi import migrations
+from smsapi.cli.admin import open_database
+from smsapi.cli.queue import describe_stop
+from smsapi.clock import Clock
+from smsapi.db import Database
+from smsapi.ids import new_id, show_id
+from smsapi.limits.gcra import Charge, Window
+from smsapi.limits.redis import RedisStore
+from smsapi.limits.store import LimitStoreDown
+from smsapi.log import reason_of
+from smsapi.messages.backlog import LaneBacklog, measure
+from smsapi.messages.lanes import NAMES, TEST
+from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, is_closed, read_stops
+from smsapi.plivo.answers import parsed_object
+from smsapi.plivo.client import PLIVO_ORIGIN
+from smsapi.plivo.signature import V3, V3_NONCE, sign_v3
+from smsapi.plivo.transport import CallFailedError, PlivoTransport
+from smsapi.settings import Settings
+
+State = Literal["ok", "fail", "skip"]
+
+MOST_SECONDS_APART: Final = 5.0
+LATE_SECONDS: Final = 60.0
+# In this time even a sender of one message in four seconds gets one through.
+_WATCH_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 0.5
+_PATIENCE_SECONDS: Final = 5.0
+# Plivo dates its answers to the second.
+_DATE_STEP: Final = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a check found; ``advice`` is what to do where it failed."""
+
+    state: State
+    detail: str
+    advice: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """An answer, or why there is none, and between which moments of our clock it was made."""
+
+    response: requests.Response | None
+    reason: str
+    asked_at: datetime
+    answered_at: datetime
+
+
+def passed(detail: str) -> Verdict:
+    """Return that all is well."""
+    return Verdict("ok", detail)
+
+
+def failed(detail: str, advice: str) -> Verdict:
+    """Return that something is not, and what to do."""
+    return Verdict("fail", detail, advice)
+
+
+def skipped(detail: str) -> Verdict:
+    """Return why there was nothing to look at."""
+    return Verdict("skip", detail)
+
+
+class Patient:
+    """What is examined, and what several checks ask for."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.settings = settings
+        self.clock = clock
+
+    @cached_property
+    def account(self) -> _Answered | None:
+        """What Plivo says of the account (GET /v1/Account/{auth_id}/), None without credentials."""
+        auth_id, token = self.settings.plivo_auth_id, self.settings.plivo_auth_token
+        if auth_id is None or token is None:
+            return None
+        origin = self.settings.plivo_url or PLIVO_ORIGIN
+        return self.ask("GET", f"{origin}/v1/Account/{auth_id}/", auth=(auth_id, token))
+
+    def ask(self, method: str, url: str, **given: Any) -> _Answered:
+        """Make one request, by the transport that Plivo is called with: no redirect, nothing from the environment."""
+        asked_at = self.clock.now()
+        transport = PlivoTransport(
+            origin=None,
+            connect_timeout_seconds=_PATIENCE_SECONDS,
+            read_timeout_seconds=_PATIENCE_SECONDS,
+            total_timeout_seconds=_PATIENCE_SECONDS * 2,
+            pool_size=1,
+        )
+        with requests.Session() as session:
+            session.trust_env = False
+            session.adapters.clear()
+            session.mount("http", transport)
+            try:
+                response, reason = session.request(method, url, **given), ""
+            except CallFailedError as failure:
+                response, reason = None, failure.reason
+        return _Answered(response, reason, asked_at, self.clock.now())
+
+
+def _check_database(patient: Patient) -> Verdict:
+    path = make_url(patient.settings.database_url).database
+    on_file = patient.settings.database_url.startswith("sqlite")
+    if on_file and not (path and Path(path).is_file()):
+        # Opening it would make an empty one.
+        return failed("the SQLite file of SMSAPI_DATABASE_URL is not there.", "Run: smsapi db upgrade")
+    with open_database(current=False) as store, store.transaction() as connection:
+        if store.is_postgresql and connection.execute(text("SHOW transaction_read_only")).scalar_one() == "on":
+            return failed("PostgreSQL takes no writes.", "Point SMSAPI_DATABASE_URL at the primary server.")
+    return passed("SQLite takes writes" if on_file else "PostgreSQL takes writes")
+
+
+def _check_migrations(_patient: Patient) -> Verdict:
+    with open_database(current=False) as store:
+        if not migrations.is_current(store):
+            return failed("the schema is not that of this version.", "Run: smsapi db upgrade")
+    return passed("the schema is that of this version")
+
+
+def _check_redis(patient: Patient) -> Verdict:
+    settings = patient.settings
+    if settings.redis_url is None:
+        return skipped("SMSAPI_REDIS_URL is not set: each process counts limits for itself")
+    store = RedisStore(settings.redis_url, timeout_seconds=settings.redis_timeout_seconds)
+    try:
+        store.peek([Charge("doctor", Window(1, 1), "doctor")])
+    except LimitStoreDown as error:
+        waited = f"within {settings.redis_timeout_seconds:g} s"
+        advice = "Look at SMSAPI_REDIS_URL and that server; until then each process counts limits for itself."
+        return failed(f"Redis does not decide a limit {waited} ({reason_of(error.__cause__ or error)}).", advice)
+    finally:
+        store.close()
+    return passed("Redis decides limits")
+
+
+def _check_broker(patient: Patient) -> Verdict:
+    url = patient.settings.broker_url
+    if url is None:
+        return skipped("SMSAPI_BROKER_URL is not set: each process looks for work by itself")
+    if not url.startswith("redis") and find_spec("pika") is None:
+        return failed("RabbitMQ needs a package that is not installed.", "Run: pip install pika")
+    try:
+        (_ping_redis if url.startswith("redis") else _open_rabbitmq)(url)
+    except Exception as error:  # noqa: BLE001 - each library has its own, and all mean the same
+        advice = "Look at SMSAPI_BROKER_URL and that server; until then work is found by looking, only later."
+        return failed(f"the broker does not answer ({reason_of(error)}).", advice)
+    return passed("the broker answers")
+
+
+def _ping_redis(url: str) -> None:
+    seconds = _PATIENCE_SECONDS
+    once = Retry(NoBackoff(), 0)
+    with redis.Redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=once) as client:
+        client.ping()
+
+
+def _open_rabbitmq(url: str) -> None:
+    pika = import_module("pika")
+    parameters = pika.URLParameters(url)
+    parameters.socket_timeout = parameters.stack_timeout = parameters.blocked_connection_timeout = _PATIENCE_SECONDS
+    parameters.connection_attempts = 1
+    pika.BlockingConnection(parameters).close()
+
+
+def _check_database_clock(patient: Patient) -> Verdict:
+    with open_database(current=False) as store, store.read() as connection:
+        if not store.is_postgresql:
+            return skipped("SQLite has no clock of its own")
+        asked_at = patient.clock.now()
+        theirs: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+        return _compare("PostgreSQL", seconds_apart(asked_at, patient.clock.now(), theirs, theirs))
+
+
+def _check_plivo_clock(patient: Patient) -> Verdict:
+    answered = patient.account
+    if answered is None or answered.response is None:
+        return skipped("needs an answer of Plivo")
+    try:
+        theirs = parsedate_to_datetime(answered.response.headers.get("Date", ""))
+        apart = seconds_apart(answered.asked_at, answered.answered_at, theirs, theirs + _DATE_STEP)
+    except (TypeError, ValueError):
+        return skipped("Plivo's answer has no date")
+    return _compare("Plivo", apart)
+
+
+def seconds_apart(asked_at: datetime, answered_at: datetime, earliest: datetime, latest: datetime) -> float:
+    """Return by how many seconds our clock is surely ahead of another; negative where it is behind.
+
+    The other clock showed a time from ``earliest`` to ``latest`` at some moment between two of ours. 0 is what cannot
+    be told apart.
+    """
+    if latest < asked_at:
+        return (asked_at - latest).total_seconds()
+    if earliest > answered_at:
+        return (answered_at - earliest).total_seconds()
+    return 0.0
+
+
+def _compare(whose: str, apart: float) -> Verdict:
+    side = "ahead of" if apart > 0 else "behind"
+    said = f"this clock is {abs(apart):.1f} s {side} that of {whose}" if apart else f"this clock agrees with {whose}'s"
+    if abs(apart) <= MOST_SECONDS_APART:
+        return passed(said)
+    return failed(f"{said}.", "Keep all clocks by NTP: times to send at, leases and look-ups at Plivo go by them.")
+
+
+def _check_plivo(patient: Patient) -> Verdict:
+    answered = patient.account
+    if answered is None:
+        return skipped("PLIVO_AUTH_ID is not set")
+    response = answered.response
+    if response is None:
+        return failed(f"Plivo does not answer: {answered.reason}.", "Look at the network, and at SMSAPI_PLIVO_URL.")
+    if response.status_code == HTTPStatus.UNAUTHORIZED:
+        return failed("Plivo refuses the credentials.", "Check PLIVO_AUTH_ID and PLIVO_AUTH_TOKEN.")
+    if response.status_code == HTTPStatus.NOT_FOUND and patient.settings.plivo_url is not None:
+        return skipped("what SMSAPI_PLIVO_URL names tells nothing of an account")
+    account = parsed_object(response.content)
+    if response.status_code != HTTPStatus.OK or "api_id" not in account:
+        said = f"the answer is not that of Plivo's API (status {response.status_code})."
+        return failed(said, "Look at SMSAPI_PLIVO_URL, and at what stands between here and Plivo.")
+    return _judge_credit(account)
+
+
+def _judge_credit(account: Mapping[str, Any]) -> Verdict:
+    # The names are those of Plivo's Account API; its SDKs' samples show the credit as a text, such as "77.39415".
+    try:
+        credit = Decimal(str(account.get("cash_credits")))
+    except InvalidOperation:
+        return passed("Plivo takes the credentials, and names no balance")
+    if credit <= 0 and account.get("billing_mode") != "postpaid":
+        return failed(f"the account is out of credit ({credit:.2f}).", "Top it up at Plivo.")
+    return passed(f"Plivo takes the credentials; the balance is {credit:.2f}")
+
+
+def _check_public_url(patient: Patient) -> Verdict:
+    url = patient.settings.public_url
+    if url is None:
+        return skipped("SMSAPI_PUBLIC_URL is not set: Plivo is asked for no delivery reports")
+    if not url.startswith("https:") and patient.settings.plivo_url is None:
+        return failed("SMSAPI_PUBLIC_URL is not https: numbers would travel in the clear.", "Put TLS in front.")
+    answered = patient.ask("GET", f"{url}/healthz")
+    advice = "Let SMSAPI_PUBLIC_URL lead to this service, for Plivo as well as from here."
+    if answered.response is None:
+        return failed(f"{url} does not answer: {answered.reason}.", advice)
+    if answered.response.status_code != HTTPStatus.OK or parsed_object(answered.response.content) != {"status": "ok"}:
+        return failed(f"{url}/healthz answers {answered.response.status_code}, and not as this service.", advice)
+    return passed(f"{url} leads to a service as this one")
+
+
+def _check_signature(patient: Patient) -> Verdict:
+    token = patient.settings.plivo_auth_token
+    if token is None:
+        return skipped("PLIVO_AUTH_TOKEN is not set")
+    forged, signed = _post_receipt(patient, "not-" + token), _post_receipt(patient, token)
+    if forged != str(int(HTTPStatus.FORBIDDEN)):
+        return failed(f"a receipt that nobody signed is answered {forged}, not 403.", "Let only this service answer.")
+    if signed != str(int(HTTPStatus.OK)):
+        said = f"a receipt that PLIVO_AUTH_TOKEN signed is answered {signed}."
+        return failed(said, "Give the service the same token and SMSAPI_PUBLIC_URL; no proxy may change the path.")
+    return passed("a signed receipt is taken, a forged one refused")
+
+
+def _post_receipt(patient: Patient, token: str) -> str:
+    """Post a receipt, signed with this token, about a message that there is not; return the status or what failed."""
+    url = f"{patient.settings.public_url}/plivo/status/{show_id('msg', new_id())}"
+    form, nonce = {"Status": "doctor"}, new_id().hex
+    signature = sign_v3(
+        method="POST", url=url, nonce=nonce, token=token, params={name: [value] for name, value in form.items()}
+    )
+    answered = patient.ask("POST", url, data=form, headers={V3: signature, V3_NONCE: nonce})
+    return answered.reason if answered.response is None else str(answered.response.status_code)
+
+
+def _check_dispatcher(patient: Patient) -> Verdict:
+    with open_database() as store:
+        first, stopped = _look(store, patient.clock)
+        late = [lane for lane, each in first.items() if each.age_seconds(patient.clock.now()) > LATE_SECONDS]
+        if not set(late) - stopped:
+            waiting = sum(each.waiting for each in first.values())
+            return passed(f"{waiting} waiting" + (", some of them stopped" if late else ", none for long"))
+        until = patient.clock.now() + timedelta(seconds=_WATCH_SECONDS)
+        while patient.clock.now() < until:
+            patient.clock.sleep(_LOOK_SECONDS)
+            if _moved(first, _look(store, patient.clock)[0]):
+                return passed("messages wait, and go on")
+    shown = ", ".join(NAMES[lane] for lane in late if lane not in stopped)
+    advice = "Run `smsapi worker`, or `smsapi serve` with SMSAPI_DISPATCH_THREADS above 0, on this database."
+    return failed(f"messages have been due for over {LATE_SECONDS:g} s ({shown}), and none goes on.", advice)
+
+
+def _look(store: Database, clock: Clock) -> tuple[Mapping[int, LaneBacklog], set[int]]:
+    """Return what waits, and the lanes that are stopped."""
+    with store.read() as connection:
+        stops = {gate.key for gate in read_stops(connection) if is_closed(gate)}
+        lanes = measure(connection, clock.now())
+    everywhere = bool(stops & {PAUSE, CIRCUIT, ACCOUNT})
+    stopped = {lane for lane, name in NAMES.items() if lane != TEST and (everywhere or f"{PAUSE}:{name}" in stops)}
+    return lanes, stopped
+
+
+def _moved(before: Mapping[int, LaneBacklog], after: Mapping[int, LaneBacklog]) -> bool:
+    return any(
+        after[lane].waiting < each.waiting or after[lane].oldest_due_at != each.oldest_due_at
+        for lane, each in before.items()
+        if each.waiting
+    )
+
+
+def _check_stops(_patient: Patient) -> Verdict:
+    with open_database() as store, store.read() as connection:
+        closed = [gate for gate in read_stops(connection) if is_closed(gate)]
+    if not closed:
+        return passed("nothing is stopped")
+    advice = {
+        ACCOUNT: "Top up the account at Plivo, or mend its credentials; it is tried again by itself.",
+        CIRCUIT: "Look at the network and at Plivo's own status; it is tried again by itself.",
+    }
+    todo = filter(None, (advice.get(gate.key) for gate in closed))
+    return failed(" ".join(describe_stop(gate) for gate in closed), " ".join(todo))
+
+
+Check = tuple[str, Sequence[str], Callable[[Patient], Verdict]]
+# By name, in this order, after what each needs to have passed.
+CHECKS: Final[Sequence[Check]] = (
+    ("database", (), _check_database),
+    ("migrations", ("database",), _check_migrations),
+    ("redis", (), _check_redis),
+    ("broker", (), _check_broker),
+    ("database_clock", ("database",), _check_database_clock),
+    ("plivo", (), _check_plivo),
+    ("plivo_clock", (), _check_plivo_clock),
+    ("public_url", (), _check_public_url),
+    ("signature", ("public_url",), _check_signature),
+    ("dispatcher", ("migrations",), _check_dispatcher),
+    ("stops", ("migrations",), _check_stops),
+)

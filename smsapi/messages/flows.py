@@ -1,0 +1,149 @@
+"""What waits, as flows: one for each lane, client and sender that has a message due; found without counting them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import (
+    CompoundSelect,
+    Connection,
+    Select,
+    bindparam,
+    cast,
+    func,
+    literal,
+    null,
+    select,
+    tuple_,
+    union_all,
+)
+
+from smsapi.auth.models import clients
+from smsapi.messages.models import CHORE, WAITS, messages
+from smsapi.pressure import Load
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Messages of one lane, client and sender, of which the first has been due since ``due_at``."""
+
+    lane: int
+    client_id: UUID
+    sender: str
+    due_at: datetime
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a look found: the flows that have something due, and whether there are chores.
+
+    A chore is a message that needs a look and is not to be sent: a lost lease, an unknown outcome, a test receipt.
+    """
+
+    flows: Sequence[Flow]
+    chores: bool
+
+
+def find_work(connection: Connection, now: datetime) -> Work:
+    """Return what is due, flows that have waited longest first, in one statement.
+
+    It jumps from one flow to the next along the index, so that it costs as much for a million waiting messages as for
+    one, and nothing for those that are scheduled for later but the look at the first of each flow.
+    """
+    found = connection.execute(_work(), {"now": now}).all()
+    flows = [Flow(row.lane, row.client_id, row.sender, row.due_at, row.weight) for row in found if row.lane != _CHORES]
+    flows.sort(key=lambda flow: flow.due_at)
+    return Work(flows, len(flows) < len(found))
+
+
+def measure_due(connection: Connection, now: datetime, *, at_most: int) -> Mapping[int, Load]:
+    """Return the depth of each lane that has something due, as of ``now``.
+
+    What is scheduled for later costs nothing; of each flow no more than ``at_most`` are counted.
+    """
+    found: dict[int, Load] = {}
+    for row in connection.execute(_depths(), {"now": now, "at_most": at_most}):
+        other = found.get(row.lane, Load(0, row.due_at))
+        found[row.lane] = Load(other.waiting + row.waiting, min(other.oldest_due_at, row.due_at))
+    return found
+
+
+_CHORES: Final = -1
+
+
+@cache
+def _depths() -> Select[Any]:
+    flow = _flows().subquery("flow")
+    columns = messages.c
+    due = (
+        select(literal(1).label("one"))
+        .where(
+            WAITS,
+            *(columns[name] == flow.c[name] for name in ("lane", "client_id", "sender")),
+            columns.due_at <= bindparam("now"),
+        )
+        .limit(bindparam("at_most"))
+        .correlate(flow)
+        .subquery()
+    )
+    counted = select(func.count()).select_from(due).correlate(flow).scalar_subquery()
+    return select(flow.c.lane, flow.c.due_at, counted.label("waiting"))
+
+
+@cache
+def _work() -> CompoundSelect[Any]:
+    columns = messages.c
+    chore = (
+        select(
+            literal(_CHORES).label("lane"),
+            cast(null(), columns.client_id.type).label("client_id"),
+            literal("").label("sender"),
+            columns.due_at,
+            literal(1).label("weight"),
+        )
+        .where(CHORE, columns.due_at <= bindparam("now"))
+        # Without an order PostgreSQL may look through the whole table for the first that it meets, where there is none.
+        .order_by(columns.due_at)
+        .limit(1)
+        .subquery()
+    )
+    return union_all(_flows(), select(chore))
+
+
+def _flows() -> Select[Any]:
+    columns = messages.c
+    key = (columns.lane, columns.client_id, columns.sender)
+    first = select(*key).where(WAITS).order_by(*key).limit(1).subquery()
+    flow = select(first).cte("flow", recursive=True)
+    then = messages.alias("then")
+    # The alias keeps the conditions of the partial index, word for word, on the name that they are written with.
+    # For a bare column, whose affinity counts, SQLite would use the first column of the index only.
+    after = (func.coalesce(flow.c[column.name], flow.c[column.name]) for column in key)
+    following = (
+        select(columns.id)
+        .where(WAITS, tuple_(*key) > tuple_(*after))
+        .order_by(*key)
+        .limit(1)
+        .correlate(flow)
+        .scalar_subquery()
+    )
+    flow = flow.union_all(select(then.c.lane, then.c.client_id, then.c.sender).join(flow, then.c.id == following))
+    # Not min(): SQLite would read all that wait in the flow.
+    earliest = (
+        select(columns.due_at)
+        .where(WAITS, *(columns[name] == flow.c[name] for name in ("lane", "client_id", "sender")))
+        .order_by(columns.due_at)
+        .limit(1)
+        .correlate(flow)
+        .scalar_subquery()
+    )
+    dated = select(flow, earliest.label("due_at")).subquery()
+    return (
+        select(dated, clients.c.weight)
+        .join(clients, clients.c.id == dated.c.client_id)
+        .where(dated.c.due_at <= bindparam("now"))
+    )

@@ -1,0 +1,189 @@
+"""What a look at the queue finds: exactly the flows that have something due, however much waits for later."""
+
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import event, func, insert, literal, select, text, update
+
+from smsapi.auth.models import clients
+from smsapi.messages.flows import Flow, find_work
+from smsapi.ids import new_id
+from smsapi.messages.lanes import MARKETING, NAMES, OTP, TRANSACTIONAL
+from smsapi.messages.models import messages
+from smsapi.messages.statuses import WAITING
+from tests.conftest import new_caller
+from tests.support.dispatching import ASYNC, row_of, world_of
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SOON = timedelta(microseconds=1)
+SENDERS = ("+14155550100", "+14155550101", "ACME")
+STATUSES = ("scheduled", "queued", "sending", "sent", "unknown", "delivered")
+MANY = 20_000
+
+
+@pytest.fixture
+def world(app):
+    return world_of(app)
+
+
+@pytest.fixture
+def client_ids(app):
+    """Four clients, the first with a share of 1, the last of 4."""
+    made = [UUID(hex=new_caller(app).client_id.removeprefix("cli_")) for _ in range(4)]
+    with world_of(app).database.transaction() as connection:
+        for weight, client_id in enumerate(made, start=1):
+            connection.execute(update(clients).where(clients.c.id == client_id).values(weight=weight))
+    return made
+
+
+@pytest.fixture
+def like(app, world):
+    """A message's row, to be stored again with other values; itself it waits for nothing."""
+    row = row_of(world, new_caller(app).send(headers=ASYNC).get_json())._asdict()
+    with world.database.transaction() as connection:
+        connection.execute(update(messages).values(due_at=None, status="delivered"))
+    return row | {"status": "queued", "due_at": NOW}
+
+
+def store(world, like, *values):
+    with world.database.transaction() as connection:
+        connection.execute(insert(messages), [{**like, **given, "id": new_id()} for given in values])
+
+
+def store_many(world, like, count, **values):
+    """Store so many rows alike, made by the store itself."""
+    store(world, like, values)
+    postgresql = world.database.is_postgresql
+    with world.database.transaction() as connection:
+        number = select(literal(1).label("n")).cte("number", recursive=True)
+        number = number.union_all(select(number.c.n + 1).where(number.c.n < count - 1))
+        fresh = func.gen_random_uuid() if postgresql else func.lower(func.hex(func.randomblob(16)))
+        same = select(*[fresh if column.name == "id" else column for column in messages.c])
+        alike = same.select_from(messages.join(number, literal(True))).where(
+            *(messages.c[name] == value for name, value in values.items())
+        )
+        connection.execute(insert(messages).from_select([column.name for column in messages.c], alike))
+
+
+def look(world, now=NOW):
+    with world.database.read() as connection:
+        return find_work(connection, now)
+
+
+def brute_force(world, now):
+    """The same, by reading every row."""
+    first: dict[Any, datetime] = {}
+    chores = False
+    with world.database.read() as connection:
+        weights = {row.id: row.weight for row in connection.execute(select(clients))}
+        for row in connection.execute(select(messages).where(messages.c.due_at.is_not(None))):
+            if row.due_at > now:
+                continue
+            if row.status in WAITING:
+                key = (row.lane, row.client_id, row.sender)
+                first[key] = min(first.get(key, row.due_at), row.due_at)
+            else:
+                chores = True
+    return {Flow(*key, due_at, weights[key[1]]) for key, due_at in first.items()}, chores
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_it_finds_exactly_the_flows_with_something_due_and_when_the_first_was(world, like, client_ids, seed):
+    chance = Random(seed)
+    moments = [None, *(NOW + SOON * chance.randint(-3, 3) for _ in range(4))]
+    rows = [
+        {
+            "lane": chance.choice(list(NAMES)),
+            "client_id": chance.choice(client_ids),
+            "sender": chance.choice(SENDERS),
+            "status": chance.choice(STATUSES),
+            "due_at": chance.choice(moments),
+        }
+        for _ in range(chance.choice((1, 5, 30, 300)))
+    ]
+    store(world, like, *rows)
+    for now in (NOW - 2 * SOON, NOW, NOW + SOON):
+        found, (flows, chores) = look(world, now), brute_force(world, now)
+        assert set(found.flows) == flows
+        assert len(found.flows) == len(flows)
+        assert found.chores == chores
+
+
+def test_an_empty_queue_has_neither_flows_nor_chores(world, like):
+    work = look(world)
+    assert (list(work.flows), work.chores) == ([], False)
+
+
+def test_what_is_due_to_the_moment_is_found_and_what_is_due_just_after_is_not(world, like, client_ids):
+    due = {"client_id": client_ids[0], "lane": OTP}
+    store(world, like, due, {"client_id": client_ids[1], "lane": OTP, "due_at": NOW + SOON})
+    assert [flow.client_id for flow in look(world).flows] == [client_ids[0]]
+    assert len(look(world, NOW + SOON).flows) == 2
+
+
+@pytest.fixture
+def costs(world):
+    """Return what one look costs: on PostgreSQL rows of messages read, on SQLite hundreds of its machine's steps."""
+
+    def rows_of(plan):
+        read = 0
+        if plan.get("Relation Name") == "messages":
+            read += (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"]
+        return read + sum(rows_of(part) for part in plan.get("Plans", ()))
+
+    def on_postgresql():
+        (statement, given), *others = statements_of(world, lambda: look(world))
+        assert others == []
+        with world.database.read() as connection:
+            explained = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", given).scalar_one()
+        assert "ix_messages_waiting" in str(explained)
+        assert "Seq Scan" not in str(explained).replace("Seq Scan', 'Parent Relationship': 'Outer'", "")
+        return rows_of(explained[0]["Plan"])
+
+    def on_sqlite():
+        steps = [0]
+
+        def count():
+            steps[0] += 1
+
+        with world.database.read() as connection:
+            driver = connection.connection.driver_connection
+            driver.set_progress_handler(count, 100)
+            find_work(connection, NOW)
+            driver.set_progress_handler(None, 0)
+        return steps[0]
+
+    return on_postgresql if world.database.is_postgresql else on_sqlite
+
+
+def statements_of(world, act):
+    seen = []
+
+    def note(_connection, _cursor, statement, parameters, _context, _many):
+        seen.append((statement, parameters))
+
+    event.listen(world.database.engine, "before_cursor_execute", note)
+    act()
+    event.remove(world.database.engine, "before_cursor_execute", note)
+    return [(statement, given) for statement, given in seen if "BEGIN" not in statement]
+
+
+def test_x(world, like, client_ids, costs):
+    later = {"status": "scheduled", "due_at": NOW + timedelta(days=9)}
+    for n, sender in enumerate(SENDERS):
+        store(world, like, {"client_id": client_ids[n + 1], "sender": sender})
+    store_many(world, like, MANY, client_id=client_ids[0], **later)
+    assert len(look(world).flows) == 3
+    (statement, given), *_ = statements_of(world, lambda: look(world))
+    with world.database.read() as c:
+        for an in (0, 1):
+            if an: c.execute(text("ANALYZE"))
+            if world.database.is_postgresql:
+                for l in c.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS) {statement}", given).scalars(): print(l)
+            else:
+                for l in c.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", given): print(l)
+    print(costs())
+    assert 0

@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks import accept
+from benchmarks import accept, dispatch
 
-BENCHMARKS = {"accept": accept.main}
+BENCHMARKS = {"accept": accept.main, "dispatch": dispatch.main}
 
 for name in sys.argv[1:] or BENCHMARKS:
     BENCHMARKS[name]()

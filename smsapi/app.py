@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from random import SystemRandom
 from threading import BoundedSemaphore
 from typing import Any
 
 from flask import Flask
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from smsapi.auth import guard, quotas, tokens
 from smsapi.auth.views import blueprint as auth_blueprint
 from smsapi.bell import Bell
-from smsapi.clock import Clock, SystemClock
+from smsapi.clock import Clock, SharedClock, SystemClock
 from smsapi.db import Database
 from smsapi.deps import Deps
 from smsapi.errors import SettingsInvalid
@@ -82,12 +83,13 @@ def build_deps(settings: Settings, **replacements: Any) -> Deps:
 
     """
     _require(settings, has_provider="provider" in replacements)
-    clock: Clock = replacements.get("clock", SystemClock())
+    database = replacements.get("database", Database(settings.database_url, pool_size=settings.database_pool_size))
+    clock: Clock = replacements.get("clock", _clock(database))
     limits, strict = _limit_stores(settings, clock)
     fields: dict[str, Any] = {
         "settings": settings,
         "clock": clock,
-        "database": Database(settings.database_url, pool_size=settings.database_pool_size),
+        "database": database,
         "test_provider": TestProvider(),
         "limits": limits,
         "strict_limits": strict,
@@ -101,7 +103,6 @@ def build_deps(settings: Settings, **replacements: Any) -> Deps:
         "random": SystemRandom(),
         "checkpoint": lambda _name: None,
     }
-    database = replacements.get("database", fields["database"])
     fields["pressure"] = Pressure(lambda: _due(database, clock, settings))
     if "provider" not in replacements:
         fields["provider"] = _plivo(settings, clock)
@@ -122,6 +123,17 @@ def _require(settings: Settings, *, has_provider: bool) -> None:
         needed |= {"PLIVO_AUTH_ID": settings.plivo_auth_id, "PLIVO_AUTH_TOKEN": settings.plivo_auth_token}
     if missing := [f"{name} is missing" for name, value in needed.items() if value is None]:
         raise SettingsInvalid("\n".join(missing))
+
+
+def _clock(database: Database) -> Clock:
+    # One machine has one clock; several have the database's.
+    return SharedClock(lambda: _database_time(database)) if database.is_postgresql else SystemClock()
+
+
+def _database_time(database: Database) -> datetime:
+    with database.read() as connection:
+        moment: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    return moment.astimezone(UTC)
 
 
 def _limit_stores(settings: Settings, clock: Clock) -> tuple[LimitStore, LimitStore]:

@@ -161,7 +161,7 @@ def _check_broker(patient: Patient) -> Verdict:
     if url is None:
         return skipped("SMSAPI_BROKER_URL is not set: each process looks for work by itself")
     if not url.startswith("redis") and find_spec("pika") is None:
-        return failed("RabbitMQ needs a package that is not installed.", "Run: pip install pika")
+        return failed("RabbitMQ needs a package that is not installed.", "Run: pip install smsapi[rabbitmq]")
     try:
         (_ping_redis if url.startswith("redis") else _open_rabbitmq)(url)
     except Exception as error:  # noqa: BLE001 - each library has its own, and all mean the same
@@ -224,7 +224,9 @@ def _compare(whose: str, apart: float) -> Verdict:
     said = f"this clock is {abs(apart):.1f} s {side} that of {whose}" if apart else f"this clock agrees with {whose}'s"
     if abs(apart) <= MOST_SECONDS_APART:
         return passed(said)
-    return failed(f"{said}.", "Keep all clocks by NTP: times to send at, leases and look-ups at Plivo go by them.")
+    return failed(
+        f"{said}.", "Keep the clocks of all hosts by NTP: times to send at, tokens and look-ups at Plivo go by them."
+    )
 
 
 def _check_plivo(patient: Patient) -> Verdict:
@@ -301,7 +303,8 @@ def _check_dispatcher(patient: Patient) -> Verdict:
         late = [lane for lane, each in first.items() if each.age_seconds(patient.clock.now()) > LATE_SECONDS]
         if not set(late) - stopped:
             waiting = sum(each.waiting for each in first.values())
-            return passed(f"{waiting} waiting" + (", some of them stopped" if late else ", none for long"))
+            state = "some of them stopped" if late else "none for long"
+            return passed(f"{waiting} waiting, {state}" if waiting else "nothing waits")
         until = patient.clock.now() + timedelta(seconds=_WATCH_SECONDS)
         while patient.clock.now() < until:
             patient.clock.sleep(_LOOK_SECONDS)

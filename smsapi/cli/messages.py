@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, select
 
 from smsapi.app import build_deps
 from smsapi.cli.admin import as_json, open_database, print_json
+from smsapi.cli.queue import clock_of
 from smsapi.clock import rfc3339
 from smsapi.deps import Deps
 from smsapi.errors import SmsapiError
@@ -108,7 +109,7 @@ def resolve_message(*, message_id: UUID, outcome: Outcome) -> None:
 @contextmanager
 def _opened_world() -> Iterator[Deps]:
     with open_database() as store:
-        world = build_deps(read_settings(**_NEVER_USED), database=store)
+        world = build_deps(read_settings(**_NEVER_USED), database=store, clock=clock_of(store))
         try:
             yield world
         finally:

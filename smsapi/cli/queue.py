@@ -1,13 +1,14 @@
 """``smsapi queue``: what waits and why, holding it back, letting it go on, and waiting until it is done."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import click
+from sqlalchemy import func, select
 
 from smsapi.cli.admin import as_json, open_database, print_json
-from smsapi.clock import Clock, SystemClock, rfc3339
+from smsapi.clock import Clock, SharedClock, SystemClock, rfc3339
 from smsapi.db import Database
 from smsapi.errors import SmsapiError
 from smsapi.messages.backlog import LaneBacklog, Unsettled, count_unsettled, measure
@@ -43,8 +44,9 @@ def status(*, as_json: bool) -> None:
 
     Later is what is not due yet: scheduled, or between two attempts.
     """
-    settings, now = read_settings(), SystemClock().now()
+    settings = read_settings()
     with open_database() as store, store.read() as connection:
+        now = clock_of(store).now()
         lanes, unsettled = measure(connection, now), count_unsettled(connection, now)
         stops = [gate for gate in read_stops(connection) if is_closed(gate)]
     paces = paces_of(settings)
@@ -81,9 +83,9 @@ def pause(*, lane: str | None, reason: str | None) -> None:
     They are still taken: a caller who waits gets 202. What is in a call to Plivo already is sent. Messages of test keys
     are not held.
     """
-    key, now = _pause_of(lane), SystemClock().now()
+    key = _pause_of(lane)
     with open_database() as store, store.transaction() as connection:
-        before = read_gates(connection, [key]).get(key)
+        now, before = clock_of(store).now(), read_gates(connection, [key]).get(key)
         detail = {"since": rfc3339(now), "by": "operator", "reason": reason} if before is None else before.detail
         if before is None or reason is not None:
             close_gate(store, connection, key, {**detail, "reason": reason})
@@ -121,12 +123,27 @@ def wait_until_drained(*, timeout_seconds: float) -> None:
     What is scheduled for later does not count, nor what is unknown and waits for a person.
     """
     with open_database() as store:
-        left = drain(store, SystemClock(), timeout_seconds=timeout_seconds, tell=_tell)
+        left = drain(store, clock_of(store), timeout_seconds=timeout_seconds, tell=_tell)
         with store.read() as connection:
             stops = [describe_stop(gate) for gate in read_stops(connection) if is_closed(gate)]
     if left.remaining:
         raise SmsapiError("\n".join([f"After {timeout_seconds:g} s there is left: {_of(left)}.", *stops]))
     click.echo("Nothing is due or being sent any more.")
+
+
+def clock_of(database: Database) -> Clock:
+    """Return the time that the service goes by: PostgreSQL's, which several hosts may share, or this machine's."""
+    if not database.is_postgresql:
+        return SystemClock()
+    clock = SharedClock(lambda: _time_of(database))
+    clock.set()
+    return clock
+
+
+def _time_of(database: Database) -> datetime:
+    with database.read() as connection:
+        moment: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    return moment.astimezone(UTC)
 
 
 def drain(database: Database, clock: Clock, *, timeout_seconds: float, tell: Callable[[Unsettled], None]) -> Unsettled:
@@ -176,7 +193,7 @@ def describe_stop(gate: Gate) -> str:
     since = f"since {detail['since']}" if detail.get("since") else "since some time ago"
     tries = "" if gate.opens_at is None else f" The next try is at {rfc3339(gate.opens_at)}."
     if gate.key == CIRCUIT:
-        return f"Stopped: {detail.get('failures', 'many')} calls to Plivo in a row have failed, {since}.{tries}"
+        return f"Stopped: Plivo fails (calls in a row: {detail.get('failures', 'many')}), {since}.{tries}"
     if gate.key == ACCOUNT:
         trouble = {"credit": "is out of credit", "credentials": "or its credentials are refused"}
         what = trouble.get(str(detail.get("reason")), "is refused")

@@ -10,7 +10,7 @@ from smsapi.messages.models import Message, messages
 from smsapi.messages.statuses import SENDING, WAITING
 from smsapi.messages.store import lock_message
 from smsapi.receipts.simulated import play_receipts
-from smsapi.reconcile.service import LEASE_SECONDS, reconcile
+from smsapi.reconcile.service import reconcile
 from smsapi.send.settle import lose_lease
 
 _AT_ONCE = 20
@@ -46,18 +46,20 @@ def run_chores(world: Deps, stopping: Callable[[], bool]) -> None:
                 connection, world.clock.now(), lease_seconds=world.settings.lease_seconds, limit=_AT_ONCE
             )
         for claim in claims:
+            world.checkpoint("chore.claimed")
             run_chore(world, claim)
+            world.checkpoint("chore.committed")
         if len(claims) < _AT_ONCE:
             return
 
 
 def reconcile_due(world: Deps, stopping: Callable[[], bool]) -> int:
     """Settle the unknown ones that are due, as far as the list may be asked; return how many were looked at."""
-    looked_at = 0
+    looked_at, lease = 0, world.settings.lease_seconds
     while not stopping():
         with world.database.transaction() as connection:
             claims = claim_chores(
-                connection, world.clock.now(), lease_seconds=LEASE_SECONDS, limit=_UNKNOWN_AT_ONCE, unknown=True
+                connection, world.clock.now(), lease_seconds=lease, limit=_UNKNOWN_AT_ONCE, unknown=True
             )
         if not claims:
             break

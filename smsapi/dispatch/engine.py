@@ -20,6 +20,7 @@ from smsapi.ids import show_id
 from smsapi.log import get_logger
 from smsapi.send.begin import Begun
 from smsapi.send.deliver import run
+from smsapi.timekeeping import Timekeeper
 from smsapi.web.idempotency import FORGET_BATCH, forget_expired
 
 log = get_logger()
@@ -41,6 +42,7 @@ class Dispatcher:
         sending = (world.settings.dispatch_threads if threads is None else threads) + 1
         self._threads = sending + 1
         self._desk = Desk(world, sending)
+        self._timekeeper = Timekeeper(world)
         self._stopping = threading.Event()
         self._nudged = threading.Event()
         self._hinted = threading.Semaphore(self._threads)
@@ -56,6 +58,7 @@ class Dispatcher:
 
     def start(self) -> None:
         """Start the threads; from now on the bell is answered."""
+        self._timekeeper.start()
         self._worker = dramatiq.Worker(self._broker, worker_threads=self._threads, worker_timeout=100)
         self._worker.start()
         self._sweeper = threading.Thread(target=self._sweep_for_ever, name="smsapi-sweep", daemon=True)
@@ -79,6 +82,7 @@ class Dispatcher:
         if self._sweeper is not None:
             self._sweeper.join(left)
         self._broker.close()
+        self._timekeeper.stop()
 
     def is_alive(self) -> bool:
         """Say whether the sweep still runs; without it nothing would be sent but what is hinted."""

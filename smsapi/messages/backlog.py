@@ -84,7 +84,7 @@ _LANES: Final = (
         func.count().filter(_DUE).label("waiting"),
         func.min(messages.c.due_at).label("oldest"),
     )
-    .where(messages.c.status.in_(['queued','scheduled']), messages.c.due_at.is_not(None))
+    .where(WAITS)
     .group_by(messages.c.lane)
 )
 
@@ -95,7 +95,7 @@ def _count(*conditions: Any) -> Any:
 
 # Both counts ask for due_at: SQLite would otherwise count the unknown ones over an index of the whole table.
 _DOUBTS: Final = (
-    select(func.count().label("in_doubt"), func.count().label("unknown"))
+    select(func.count(messages.c.due_at).label("in_doubt"), func.count().label("unknown"))
     .where(_UNKNOWN)
     .subquery("doubts")
 )

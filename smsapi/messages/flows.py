@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
 from uuid import UUID
@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 
 from smsapi.auth.models import clients
+from smsapi.db import UtcDateTime
 from smsapi.messages.models import CHORE, WAITS, messages
 from smsapi.pressure import Load
 
@@ -73,6 +74,7 @@ def measure_due(connection: Connection, now: datetime, *, at_most: int) -> Mappi
 
 
 _CHORES: Final = -1
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
 @cache
@@ -121,23 +123,21 @@ def _flows() -> Select[Any]:
     flow = select(first).cte("flow", recursive=True)
     then = messages.alias("then")
     # The alias keeps the conditions of the partial index, word for word, on the name that they are written with.
-    # For a bare column, whose affinity counts, SQLite would use the first column of the index only.
-    after = (func.coalesce(flow.c[column.name], flow.c[column.name]) for column in key)
+    # SQLite uses no more than the first column of the index where a bare column, which has an affinity, is compared
+    # with; and it begins at what is equal: without the moment it would walk through all that wait in the flow.
+    after = (*(func.coalesce(flow.c[column.name], flow.c[column.name]) for column in key), literal(_NEVER, UtcDateTime))
     following = (
         select(columns.id)
-        .where(WAITS, tuple_(*key) > tuple_(*after))
+        .where(WAITS, tuple_(*key, columns.due_at) > tuple_(*after))
         .order_by(*key)
         .limit(1)
         .correlate(flow)
         .scalar_subquery()
     )
     flow = flow.union_all(select(then.c.lane, then.c.client_id, then.c.sender).join(flow, then.c.id == following))
-    # Not min(): SQLite would read all that wait in the flow.
     earliest = (
-        select(columns.due_at)
+        select(func.min(columns.due_at))
         .where(WAITS, *(columns[name] == flow.c[name] for name in ("lane", "client_id", "sender")))
-        .order_by(columns.due_at)
-        .limit(1)
         .correlate(flow)
         .scalar_subquery()
     )

@@ -78,9 +78,10 @@ def admit(
         found |= _made(database, connection, missing)
         closed = _closed(found, passing, now)
     if closed is None and (shut := [key for key in _PROBED if _is_shut(found.get(key))]):
-        # Whoever holds them first is the probe; for the others they are closed, or open, by now.
-        found = {key: row for key, row in found.items() if key not in shut} | _held(connection, shut)
-        closed = _closed(found, passing, now)
+        free = _free(connection, shut)
+        found |= free
+        # What another holds is that one's to probe, to close or to open: how it stands then is to be asked anew.
+        closed = next((Closed(key, now) for key in shut if key not in free), None) or _closed(found, passing, now)
     if closed is not None:
         return closed
     _pay(connection, passing.tolls, found, now)
@@ -140,8 +141,8 @@ def _held(connection: Connection, keys: Sequence[str]) -> dict[str, Row[Any]]:
 
 
 # What stops is only read. A stop comes and goes while a transaction that passes one message after another holds the
-# paces; if it held the stops as well, then it would take them after the paces, and others before: they could wait for
-# each other. The probe alone holds them, always after the paces, and passes nothing after that.
+# paces; were it held as well, one would hold paces and wait for it, another hold it and wait for paces. The probe
+# alone holds it, and does not wait for it.
 _PACES = _HELD.cte("paces")
 _FOUND = select(_PACES).union_all(select(gates).where(gates.c.key.in_(bindparam("stops", expanding=True))))
 
@@ -150,6 +151,14 @@ def _found(connection: Connection, passing: Passing) -> dict[str, Row[Any]]:
     stops = [*_PROBED, PAUSE, f"{PAUSE}:{passing.lane}"]
     given = {"keys": [toll.key for toll in passing.tolls], "stops": stops}
     return {row.key: row for row in connection.execute(_FOUND, given)}
+
+
+_FREE = select(gates).where(gates.c.key.in_(bindparam("keys", expanding=True))).with_for_update(skip_locked=True)
+
+
+def _free(connection: Connection, keys: Sequence[str]) -> dict[str, Row[Any]]:
+    """Hold those of these gates that nobody else does."""
+    return {row.key: row for row in connection.execute(_FREE, {"keys": list(keys)})}
 
 
 def _is_shut(row: Row[Any] | None) -> bool:

@@ -6,6 +6,7 @@ milliseconds that a worker needs to wake up would be lost each time), so that wi
 than ``per_second * (W + CATCH_UP_SECONDS)`` units and one message pass.
 """
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -45,7 +46,8 @@ class Toll:
     def next_opening(self, opens_at: datetime, now: datetime) -> datetime:
         """Return from when on the next may pass, after this one passed at ``now`` a gate that was open by then."""
         begun = max(opens_at, now - timedelta(seconds=CATCH_UP_SECONDS))
-        return begun + timedelta(seconds=self.cost / self.per_second)
+        # Rounded up: a moment is kept to the microsecond, and too early by a part of one is too often.
+        return begun + timedelta(microseconds=math.ceil(self.cost / self.per_second * 1_000_000))
 
 
 def tolls_of(settings: Settings, sender: str, segments: int) -> tuple[Toll, ...]:

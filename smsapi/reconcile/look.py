@@ -78,7 +78,8 @@ def batches(cases: Sequence[Case]) -> Iterator[Batch]:
 def read_list(world: Deps, batch: Batch, *, until: datetime) -> Sequence[Record] | TooMany | Later:
     """Return every record that may be one of the batch, on all pages; waits for its turn, but not beyond ``until``."""
     records: dict[str, Record] = {}
-    total, offset = 0, _FIRST
+    total: int | None = None
+    offset = _FIRST
     query = batch.query()
     while offset is not None:
         page = _ask(world, Query(query.sender, query.to, query.since, query.until, offset), until)
@@ -87,9 +88,10 @@ def read_list(world: Deps, batch: Batch, *, until: datetime) -> Sequence[Record]
         if query.to is None and page.total > PAGE_SIZE * len(batch.numbers):
             return TooMany()
         records |= {record.message_uuid: record for record in page.records}
-        total, offset = max(total, page.total), page.next_offset
-    if len(records) < total:
-        # It changed while it was read: what was skipped would count as never taken.
+        # Of the first page: what is taken while we read is newer than what is in doubt, and moves that to later pages.
+        total, offset = page.total if total is None else total, page.next_offset
+    if len(records) < (total or 0):
+        # It changed in another way: what was skipped would count as never taken.
         return Later("the list changed while it was read", world.settings.dispatch_sweep_seconds)
     return list(records.values())
 

@@ -30,16 +30,16 @@ from smsapi.send.change import change, requeue
 
 log = get_logger()
 
-LEASE_SECONDS: Final = 120.0
 _SOURCE: Final = "plivo_list"
 
 
 def reconcile(world: Deps, held: Mapping[UUID, int], stopping: Callable[[], bool]) -> None:
-    """Settle these unknown messages, each held under its epoch for ``LEASE_SECONDS``, or say when to look again.
+    """Settle these unknown messages, each held under its epoch for a fresh lease, or say when to look again.
 
     No further question is asked once ``stopping`` says so.
     """
-    until = world.clock.now() + timedelta(seconds=LEASE_SECONDS / 2)
+    # The rest of the lease is for the call that began just before, and for writing down what it showed.
+    until = world.clock.now() + timedelta(seconds=world.settings.lease_seconds / 2)
     with world.database.read() as connection:
         cases = read_cases(world, connection, held)
     for case in (case for case in cases if case.message.test):

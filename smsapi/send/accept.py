@@ -136,6 +136,7 @@ def _store(world: Deps, message: Message, entry: dict[str, Any] | None) -> Answe
             found = begin(connection, world.database, entry, now=world.clock.now())
             if found != "fresh":
                 return found
+            world.checkpoint("accept.keyed")
         add_message(connection, message)
         add_event(connection, message, f"message.{message.status}", message.created_at, {})
     return "fresh"
@@ -159,6 +160,7 @@ def _answer_late(world: Deps, found: Abandoned, claim: Claim, asked: _Asked) -> 
         made = get_message(connection, found.subject_id, client_id=claim.client_id)
         late = answer_for(made, asked.preference, asked.request_id)
         finish(connection, claim, late)
+    world.checkpoint("late.committed")
     return Replayed(late)
 
 

@@ -62,6 +62,7 @@ def _send(
     if claim is not None:
         world.checkpoint("answer.before")
         _keep_answer(world, claim, given)
+        world.checkpoint("answer.kept")
     return given, False
 
 

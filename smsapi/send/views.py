@@ -42,7 +42,7 @@ _REFUSALS = ("sender_not_allowed", "country_not_allowed", "text_too_long", "too_
     scope="messages:send",
     body=schemas.OrderSchema,
     answers={201: MessageSchema, 202: MessageSchema},
-    problems=(*_REFUSALS, "rejected_by_provider", "provider_account"),
+    problems=(*_REFUSALS, "queue_full", "rejected_by_provider", "provider_account"),
     idempotent=True,
     sends=True,
     headers={"Prefer": "`wait=N` (up to 30 seconds, 10 if not given) or `respond-async`."},

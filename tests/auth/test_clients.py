@@ -1,13 +1,22 @@
 """Clients over HTTP: for the scope admin only, and a change holds from the next request on, everywhere."""
 
+import json
+
+from click.testing import CliRunner
+
 from smsapi.auth.models import SCOPES
+from smsapi.cli import cli
+from tests.conftest import eventually
 from tests.support.auth import ask_for_token, at_once, bearer, call, clock_at_present, token_of, with_key
+from tests.support.dispatching import ASYNC, counts_by_status, multiply, world_of
+from tests.support.providers import Scripted, taken
 
 FIELDS = {
     "default_sender": "+14155550100",
     "allowed_senders": ["+14155550100", "ACME", "24365"],
     "allowed_countries": ["US", "DE"],
     "limits": {"send": "5 per minute; 100 per day", "api": "50 per minute"},
+    "weight": 7,
 }
 BAD_CHANGES = (
     ({"name": ""}, "/name"),
@@ -34,6 +43,12 @@ BAD_CHANGES = (
     ({"limits": {"api": "; ".join(["5 per minute"] * 30)}}, "/limits/api"),
     ({"limits": {"everything": "5 per minute"}}, "/limits/everything"),
     ({"limits": None}, "/limits"),
+    ({"weight": 0}, "/weight"),
+    ({"weight": 101}, "/weight"),
+    ({"weight": 1.5}, "/weight"),
+    ({"weight": "2"}, "/weight"),
+    ({"weight": True}, "/weight"),
+    ({"weight": None}, "/weight"),
     ({"budgets": {}}, "/budgets"),
     ({"id": "cli_1"}, "/id"),
 )
@@ -51,7 +66,7 @@ def test_a_client_is_made_with_what_was_given_and_listed_newest_first(caller):
     assert {name: shown[name] for name in FIELDS} == FIELDS
     shown = bare.get_json()
     assert (shown["default_sender"], shown["allowed_senders"], shown["allowed_countries"]) == (None, None, None)
-    assert shown["limits"] == {}
+    assert (shown["limits"], shown["weight"]) == ({}, 1)
     assert shown["created_at"] == shown["updated_at"]
     listed = caller.get("/v1/clients").get_json()["data"]
     assert [each["name"] for each in listed] == ["full", "bare", "caller"]
@@ -187,6 +202,33 @@ def test_changed_senders_and_countries_hold_at_the_next_send_of_another_instance
     sent = other.send()
     assert (sent.status_code, sent.get_json()["from"]) == (201, "+14155550199")
     assert simulator.store.count() == 2
+
+
+def test_clients_that_wait_together_are_sent_for_by_their_weight(make_app, make_caller, dispatching):
+    lots = dict.fromkeys(("limit_send", "limit_key"), "9999 per minute")
+    app = make_app({"provider": (provider := Scripted(taken()))}, dispatch_threads=1, **lots)
+    light, heavy = make_caller(app), make_caller(app, name="heavy")
+    for caller, to in ((light, "+14155550301"), (heavy, "+14155550303")):
+        multiply(world_of(app), caller.send(text=caller.client_id, to=to, headers=ASYNC).get_json(), 23)
+    assert light.request("PATCH", f"/v1/clients/{heavy.client_id}", {"weight": 3}).get_json()["weight"] == 3
+    dispatching(app)
+    eventually(lambda: counts_by_status(world_of(app)) == {"sent": 48}, seconds=30)
+    # While both wait; what is left of the light one's comes after.
+    first = [asked.text for asked in provider.asked[:24]]
+    assert 17 <= first.count(heavy.client_id) <= 19
+
+
+def test_the_command_makes_a_client_with_a_weight_as_the_api_would(caller, database_url):
+    def run(*words):
+        return CliRunner().invoke(cli, ["clients", "create", *words], env={"SMSAPI_DATABASE_URL": database_url})
+
+    made = [json.loads(run("x", *words, "--json").stdout) for words in ([], ["--weight", "100"])]
+    assert [client["weight"] for client in made] == [1, 100]
+    assert caller.get("/v1/clients").get_json()["data"][:2] == made[::-1]
+    for bad in ("0", "101", "1.5", "many"):
+        refused = run("x", "--weight", bad)
+        assert (refused.exit_code, "--weight" in refused.stderr) == (2, True)
+    assert len(caller.get("/v1/clients").get_json()["data"]) == 3
 
 
 def test_pages_of_clients_miss_nothing_and_repeat_nothing_while_others_are_made(caller):

@@ -78,7 +78,8 @@ def test_what_waits_is_called_off_for_good_however_often_it_is_asked(calling, cl
     shown = canceled.get_json()
     assert shown == {**message, "status": "canceled", "updated_at": shown["updated_at"]}
     assert shown["updated_at"] > message["updated_at"]
-    assert cancel(caller, message).get_json() == caller.message(message["id"]) == shown
+    assert cancel(caller, message).get_json() == shown
+    assert shown.items() <= caller.message(message["id"]).items()
     assert types_of(caller, message) == [f"message.{first}", "message.canceled"]
     assert caller.events(message["id"])[-1]["data"] == {"by": "caller", "key_id": caller.key_id}
     row = row_of(world, message)
@@ -211,7 +212,7 @@ def test_a_store_that_is_lost_while_it_is_called_off_leaves_it_as_it_was(calling
     database.fail(1)
     lost = cancel(caller, message, Idempotency_Key="one")
     assert (lost.status_code, lost.get_json()["code"]) == (503, "store_unavailable")
-    assert caller.message(message["id"]) == message
+    assert message.items() <= caller.message(message["id"]).items()
     assert cancel(caller, message, Idempotency_Key="one").status_code == 200
     clock.advance(2 * HOUR)
     assert run_due(world_of(caller.app)) == 0
@@ -233,11 +234,19 @@ def test_of_calling_off_and_sending_at_once_one_wins_for_each_message(calling):
         for message in newest_first[number::2]:
             answers[message["id"]] = cancel(caller, message)
 
-    def send(_):
-        while begun := claim(world, limit=2):
-            for each in begun:
-                run(world, each, wait_until=world.clock.now())
+    def send_two():
+        begun = claim(world, limit=2)
+        for each in begun:
+            run(world, each, wait_until=world.clock.now())
+        return begun
 
+    def send(_):
+        while send_two():
+            pass
+
+    # Whoever is quicker, there is something of both.
+    send_two()
+    assert cancel(caller, newest_first[0]).status_code == 200
     at_once(lambda number: (call_off if number < 2 else send)(number), 4)
     run_due(world)
     canceled = {message_id for message_id, answer in answers.items() if answer.status_code == 200}

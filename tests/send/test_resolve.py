@@ -80,7 +80,7 @@ def test_what_was_sent_after_all_is_sent_since_its_last_attempt_began(calling, c
     shown = settled.get_json()
     assert (shown["status"], shown["error"], shown["attempts"]) == ("sent", None, 2)
     assert shown["sent_at"] == rfc3339(started_at) < rfc3339(clock.now()) == shown["updated_at"]
-    assert caller.message(message["id"]) == shown
+    assert shown.items() <= caller.message(message["id"]).items()
     assert types_of(caller, message) == ["message.queued", "message.unknown", "message.sent"]
     by_caller = {"decision": "sent", "by": "caller", "key_id": caller.key_id}
     assert caller.events(message["id"])[-1]["data"] == by_caller
@@ -153,10 +153,10 @@ def test_what_is_known_cannot_be_resolved_and_nothing_is_resolved_twice(doubtful
     scheduled = caller.send(send_at=later).get_json()
     for known, status in ((sent, "sent"), (scheduled, "scheduled")):
         assert_known(settle(caller, known, outcome), status)
-        assert caller.message(known["id"]) == known
+        assert known.items() <= caller.message(known["id"]).items()
     decided = settle(caller, message, outcome).get_json()
     assert_known(settle(caller, message, "failed"), decided["status"])
-    assert caller.message(message["id"]) == decided
+    assert decided.items() <= caller.message(message["id"]).items()
     assert len(provider.asked) == 2
 
 
@@ -170,7 +170,8 @@ def test_of_two_who_decide_at_once_one_does(calling):
     assert len(provider.asked) == 5
 
 
-def test_whoever_looks_for_it_meanwhile_finds_that_it_was_decided(calling, clock):
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_whoever_looks_for_it_meanwhile_finds_that_it_was_decided(calling, clock, outcome):
     caller, _ = calling(DOUBT)
     message = caller.send(on_unknown="reconcile").get_json()
     world = world_of(caller.app)
@@ -178,7 +179,7 @@ def test_whoever_looks_for_it_meanwhile_finds_that_it_was_decided(calling, clock
     with world.database.transaction() as connection:
         (looking,) = claim_chores(connection, clock.now(), lease_seconds=60, limit=9, unknown=True)
     assert looking.message_id == uuid_of(message)
-    assert settle(caller, message, "failed").status_code == 200
+    assert settle(caller, message, outcome).status_code == 200
     assert row_of(world, message).epoch > looking.epoch
 
 
@@ -209,7 +210,7 @@ def test_an_outcome_that_is_none_is_refused_and_decides_nothing(doubtful):
         assert refused.status_code == 422
         assert [error["pointer"] for error in refused.get_json()["errors"]] == pointers
     assert caller.post(path).status_code == 415
-    assert caller.message(message["id"]) == message
+    assert message.items() <= caller.message(message["id"]).items()
 
 
 def test_only_the_client_that_sent_it_decides_and_only_with_the_scope(doubtful, make_caller):
@@ -225,7 +226,7 @@ def test_only_the_client_that_sent_it_decides_and_only_with_the_scope(doubtful, 
         (caller, message, {"X_API_Key": reader}, 403),
     ):
         assert settle(who, what, "sent", Idempotency_Key="one", **headers).status_code == status
-    assert caller.message(message["id"]) == message
+    assert message.items() <= caller.message(message["id"]).items()
     assert count_rows(world_of(caller.app).database, "idempotency_keys") == 0
     decided = settle(caller, message, "sent", Idempotency_Key="one")
     assert (decided.status_code, set(policies(decided))) == (200, {"api"})

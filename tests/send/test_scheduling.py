@@ -73,7 +73,7 @@ def test_a_message_for_later_is_202_scheduled_at_once(caller, clock, provider, p
     assert (message["send_at"], message["sent_at"], message["attempts"]) == (rfc3339(at), None, 0)
     assert answer.headers["Location"] == f"/v1/messages/{message['id']}"
     assert answer.headers.get("Preference-Applied") == applied
-    assert caller.message(message["id"]) == message
+    assert message.items() <= caller.message(message["id"]).items()
     assert types_of(caller, message) == ["message.scheduled"]
     assert [each["id"] for each in caller.get("/v1/messages?status=scheduled").get_json()["data"]] == [message["id"]]
     assert provider.calls == []
@@ -120,7 +120,7 @@ def test_nothing_happens_before_its_time_and_then_it_is_queued_and_sent(caller, 
     message = caller.send(send_at=later(HOUR)).get_json()
     clock.advance(HOUR - 0.001)
     assert run_due(world) == 0
-    assert caller.message(message["id"]) == message
+    assert message.items() <= caller.message(message["id"]).items()
     clock.advance(0.001)
     assert run_due(world) == 1
     assert caller.message(message["id"])["status"] == "sent"

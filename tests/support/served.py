@@ -69,6 +69,10 @@ class Running:
     def start(self) -> None:
         """Start it and wait until it is ready."""
         self.begin()
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until it is ready."""
         eventually(lambda: self.is_ready() or self._has_ended(), seconds=30)
 
     def begin(self) -> None:

@@ -18,7 +18,11 @@ def test_a_page_that_is_made_from_the_code_is_up_to_date(name):
 
 def test_every_command_of_the_contract_so_far_is_on_the_page():
     page = PAGES["cli.md"]()
-    for command in ("dev", "serve", "simulator", "db upgrade", "clients create", "keys create", "send"):
+    for command in (
+        *("dev", "serve", "worker", "simulator", "db upgrade", "clients create", "keys create", "send", "doctor"),
+        *("queue status", "queue pause", "queue resume", "queue drain"),
+        *("messages show", "messages retry", "messages resolve"),
+    ):
         assert f"\n## `smsapi {command}`\n" in page
 
 

@@ -6,8 +6,11 @@ import sys
 from datetime import UTC, datetime
 
 from smsapi.clock import ManualClock
+from smsapi.pacing.gates import PAUSE, close_gate, open_gate
 from smsapi.plivo.outcomes import Rejected, Unavailable, Unknown
-from tests.conftest import AUTH_TOKEN, eventually, new_caller
+from smsapi.send.deliver import run
+from tests.conftest import AUTH_TOKEN, new_caller
+from tests.support.dispatching import ASYNC, claim, world_of
 from tests.support.plivo_calls import PUBLIC_URL, report
 from tests.support.providers import Scripted, taken
 
@@ -85,22 +88,66 @@ def test_the_metrics_ask_for_their_token_where_one_is_set(make_app):
     assert b"smsapi_request_seconds_count" in answer.data
 
 
-def test_an_open_breaker_shows_in_the_metrics(make_app):
+def stopped(app):
+    """Return the gates that the metrics show as closed, as anybody may ask for them."""
+    text = app.test_client().get("/metrics").get_data(as_text=True)
+    shown = dict(re.findall(r'^smsapi_stopped\{gate="(\w+)"\} ([01])\.0$', text, re.MULTILINE))
+    assert shown.keys() == {"account", "circuit", "pause"}
+    return {gate for gate, value in shown.items() if value == "1"}
+
+
+def test_what_stops_all_sending_shows_in_the_metrics_of_every_service(make_app):
     clock = ManualClock(datetime.now(UTC))
-    app = make_app({"clock": clock}, breaker_failures=1, breaker_open_seconds=10, plivo_url="http://127.0.0.1:9")
+    no_credit = Rejected("account", "insufficient credit", 402)
+    provider = Scripted(Unavailable("refused"), Unavailable("refused"), taken(), no_credit, taken())
+    settings = {"breaker_failures": 2, "breaker_open_seconds": 10}
+    app, other = (make_app({"clock": clock, "provider": provider}, **settings) for _ in range(2))
     caller = new_caller(app)
-    assert samples(caller)["smsapi_breaker_open"] == "0.0"
-    assert caller.send(headers={"Prefer": "wait=0"}).status_code == 202
-    eventually(lambda: samples(caller)["smsapi_breaker_open"] == "1.0")
+    world = world_of(app)
+
+    def send_one():
+        caller.send(headers=ASYNC)
+        for begun in claim(world, limit=1):
+            run(world, begun, wait_until=clock.now())
+        return stopped(app), stopped(other)
+
+    assert stopped(app) == stopped(other) == set()
+    assert send_one() == (set(), set())  # one failure of two
+    assert send_one() == ({"circuit"}, {"circuit"})
+    clock.advance(9)
+    assert send_one() == ({"circuit"}, {"circuit"})
+    clock.advance(1)
+    assert send_one() == (set(), set())
+    assert send_one() == ({"account"}, {"account"})
+    clock.advance(60)
+    assert send_one() == (set(), set())
+
+
+def test_an_operator_s_pause_of_all_or_of_a_lane_shows_in_the_metrics(app):
+    world = world_of(app)
+    for gate in (PAUSE, f"{PAUSE}:marketing"):
+        with world.database.transaction() as connection:
+            close_gate(world.database, connection, gate, {})
+        assert stopped(app) == {"pause"}
+        with world.database.transaction() as connection:
+            open_gate(connection, gate)
+        assert stopped(app) == set()
+
+
+def test_without_the_store_the_metrics_tell_the_rest(make_app, tmp_path):
+    app = make_app(database_url=f"sqlite:///{tmp_path}/there/is/no/such/folder.db")
+    answer = app.test_client().get("/metrics")
+    assert answer.status_code == 200
+    assert b"smsapi_limits_degraded 0.0" in answer.data
 
 
 SHARING = """
 import sys
 from smsapi.metrics import Metrics
 metrics, degraded = Metrics(), [True]
-metrics.watch(limits_degraded=lambda: degraded[0], breaker_open=lambda: False)
+metrics.watch(limits_degraded=lambda: degraded[0], stops=lambda: {"circuit"} if degraded[0] else set())
 metrics.observe_request("GET", "/v1/messages", 200, 0.01)
-metrics.refresh()
+metrics.expose()
 print("counted", flush=True)
 sys.stdin.readline()
 degraded[0] = False
@@ -132,3 +179,5 @@ def test_processes_that_share_a_directory_are_summed_and_their_gauges_are_not_st
     processes[1].communicate("\n", timeout=30)
     assert 'smsapi_request_seconds_count{method="GET",route="/v1/messages",status="200"} 2.0' in shown
     assert "smsapi_limits_degraded 0.0" in shown
+    # Of the store, which all see alike: what the one that looked last has seen.
+    assert 'smsapi_stopped{gate="circuit"} 0.0' in shown

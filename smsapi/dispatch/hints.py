@@ -164,7 +164,8 @@ class _Patient(dramatiq.Consumer):
     def close(self) -> None:
         connected, self._connected = self._connected, None
         if connected is not None:
-            connected.close()
+            with suppress(Exception):  # it may have been lost long since
+                connected.close()
 
 
 class _RedisBroker(dramatiq.Broker):

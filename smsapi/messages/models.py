@@ -53,6 +53,8 @@ messages = Table(
     Column("reference", Text),
     Column("metadata", Json, nullable=False),
     Column("dlt", Json),
+    # What its sender asked to be held to (max_segments, max_price, smart_encoding), for as long as it may be changed.
+    Column("bounds", Json),
     Column("attempts", Integer, nullable=False),
     # A claim counts this up and writes only while it still stands: a worker that lost its lease cannot speak.
     Column("epoch", Integer, nullable=False),
@@ -144,6 +146,7 @@ class Message:
     reference: str | None
     metadata: dict[str, str]
     dlt: dict[str, str] | None
+    bounds: dict[str, Any] | None
     attempts: int
     epoch: int
     due_at: datetime | None

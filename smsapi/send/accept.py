@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from smsapi.auth.models import Caller
 from smsapi.deps import Deps
-from smsapi.errors import ProviderAccount, QueueFull, RejectedByProvider, SmsapiError
+from smsapi.errors import InvalidInput, ProviderAccount, QueueFull, RejectedByProvider, SmsapiError
 from smsapi.ids import new_id, show_id
 from smsapi.messages.lanes import OTP, TEST, lane_of
 from smsapi.messages.models import Message
@@ -14,7 +14,7 @@ from smsapi.messages.present import MICROS, present_message
 from smsapi.messages.statuses import QUEUED, SCHEDULED, SENDING
 from smsapi.messages.store import add_event, add_message, get_message
 from smsapi.send.intake import store_in_one_statement
-from smsapi.send.order import Order
+from smsapi.send.order import Order, bounds_of
 from smsapi.send.plan import Plan, plan
 from smsapi.web.answers import Answer, answer
 from smsapi.web.idempotency import Abandoned, Claim, begin, entry_of, finish, is_claimed
@@ -75,14 +75,21 @@ def accept(
         QueueFull: so much waits that the message would for too long; nothing was taken.
 
     """
-    decided = plan(order, caller.client, world.settings, world.prices, now=world.clock.now())
+    asked = _Asked(preference, request_id)
+    try:
+        decided = plan(order, caller.client, world.settings, world.prices, now=world.clock.now())
+    except InvalidInput as refused:
+        if claim is None or not _is_known(world, claim):
+            raise
+        # It is a repetition: what was planned for a time has that time behind it by now, and its answer stands.
+        return _decline(world, render(refused, request_id), claim, asked)
     # What is scheduled has nobody to wait for.
     held = preference.wait_seconds is not None and order.send_at is None
-    asked = _Asked(preference, request_id)
     if decided.refusals:
         return _decline(world, render(decided.refusals[0], request_id), claim, asked)
     message = _message(world, caller, order, decided, held=held)
-    if is_full(world, message.lane) and not _is_known(world, claim):
+    # What is for later is not in anybody's way now.
+    if order.send_at is None and is_full(world, message.lane) and not _is_known(world, claim):
         raise QueueFull("Too much waits to be sent; try again later.", retry_after_seconds=_RETRY_FULL_SECONDS)
     given = None if held else answer_for(message, preference, request_id)
     entry = None if claim is None else _entry(world, claim, message, preference, given)
@@ -215,6 +222,7 @@ def _message(world: Deps, caller: Caller, order: Order, decided: Plan, *, held: 
         reference=order.reference,
         metadata=order.metadata,
         dlt=order.dlt,
+        bounds=None if order.send_at is None else bounds_of(order),
         attempts=0,
         epoch=1 if held else 0,
         due_at=now + lease if held else begins,

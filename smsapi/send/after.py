@@ -21,7 +21,7 @@ from smsapi.messages.present import MICROS
 from smsapi.messages.statuses import CANCELED, FAILED, QUEUED, SCHEDULED, SENT, UNKNOWN, WAITING
 from smsapi.messages.store import add_event, lock_message
 from smsapi.send.change import change, conclude
-from smsapi.send.order import Order
+from smsapi.send.order import Order, bounds_of, read_bounds
 from smsapi.send.plan import Plan, plan
 from smsapi.send.settle import next_simulated_receipt
 
@@ -42,6 +42,7 @@ _SHOWN_AS: Final = {
     "on_unknown": "on_unknown",
     "dlt": "dlt",
 }
+_NOT_SHOWN: Final = ("expires_in", "max_segments", "max_price", "smart_encoding")
 
 
 def hold(connection: Connection, message_id: UUID) -> Message:
@@ -83,8 +84,7 @@ def edit(
 ) -> Message:
     """Change a scheduled message before its time, by the names of :class:`Order`; return it as it is then planned.
 
-    What is not given stays, and so do the seconds between ``send_at`` and its expiry; ``max_segments``, ``max_price``
-    and ``smart_encoding`` are kept with no message and hold for this change. ``client`` is whose it is.
+    What is not given stays, and so do the seconds between ``send_at`` and its expiry. ``client`` is whose it is.
 
     Raises:
         TooLate: it no longer waits for its time.
@@ -103,8 +103,7 @@ def edit(
         raise decided.refusals[0]
     values = _columns_of(after, decided, after.send_at or message.send_at, test=message.test)
     changed = [shown for column, shown in _SHOWN_AS.items() if values[column] != getattr(message, column)]
-    if after.expires_in != before.expires_in:
-        changed.append("expires_in")
+    changed += [name for name in _NOT_SHOWN if getattr(after, name) != getattr(before, name)]
     if not changed:
         return message
     edited = change(world, connection, message, **values)
@@ -122,16 +121,13 @@ def _order_of(message: Message) -> Order:
         text=message.text,
         sender=message.sender,
         expires_in=lifetime,
-        max_segments=None,
-        max_price=None,
-        # Its text is stored as it leaves, encoded already.
-        smart_encoding=False,
         category=message.category,
         reference=message.reference,
         metadata=message.metadata,
         dlt=message.dlt,
         send_at=message.send_at,
         on_unknown=message.on_unknown,
+        **read_bounds(message.bounds),
     )
 
 
@@ -154,6 +150,7 @@ def _columns_of(order: Order, decided: Plan, send_at: datetime, *, test: bool) -
         "reference": order.reference,
         "metadata": order.metadata,
         "dlt": order.dlt,
+        "bounds": bounds_of(order),
         "due_at": send_at,
         "expires_at": None if order.expires_in is None else send_at + timedelta(seconds=order.expires_in),
         "send_at": send_at,

@@ -101,9 +101,6 @@ class OrderSchema(StrictSchema):
         return Order(sender=data.pop("from_"), **data)
 
 
-_NOT_KEPT = "Not kept with the message: it holds for the change that it is given with."
-
-
 @dataclass(frozen=True, slots=True)
 class MessageChanges:
     """The fields of an :class:`Order` that were given, by name."""
@@ -119,13 +116,6 @@ class MessagePatchSchema(OrderSchema):
         maximum=10_799,
         allow_none=True,
         metadata={"description": "Seconds from send_at after which it is not sent; they stay where send_at moves."},
-    )
-    max_segments = Whole(minimum=1, maximum=1000, allow_none=True, metadata={"description": _NOT_KEPT})
-    max_price = Amount(
-        allow_none=True, metadata={"type": ["string", "number"], "example": "0.05", "description": _NOT_KEPT}
-    )
-    smart_encoding = Truth(
-        metadata={"description": f"Replace typographic characters by their GSM-7 likeness. {_NOT_KEPT}"}
     )
     send_at = Moment(metadata={"description": "When to send it instead: in the future, at most 30 days ahead."})
 

@@ -276,7 +276,8 @@ def _refined(document: dict[str, Any]) -> dict[str, Any]:
             _mend(each)
     # RFC 6749 section 3.2: what a token request has besides is ignored.
     schemas["TokenForm"]["additionalProperties"] = True
-    schemas["ClientPatch"]["minProperties"] = 1
+    for name in ("ClientPatch", "MessagePatch"):
+        schemas[name]["minProperties"] = 1
     return document
 
 

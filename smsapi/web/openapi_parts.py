@@ -22,7 +22,7 @@ Send SMS through Plivo: nothing lost, nothing twice, nothing that surprises the 
 - **Test keys** (`smsk_test_…`) never reach Plivo: messages are simulated and marked `test`."""
 
 TAGS: Mapping[str, str] = {
-    "send": "Sending a message, and asking first what would become of it.",
+    "send": "Sending a message, asking first what would become of it, and calling it off or changing it.",
     "messages": "Reading what became of each message.",
     "auth": "Tokens, API keys, clients, and what holds for the caller.",
     "receipts": "What Plivo calls. Not for callers of this API.",
@@ -141,15 +141,17 @@ _SENDERS: Mapping[str, dict[str, Any]] = {
     "default_sender": {"pattern": _SENDER},
     "allowed_senders": {"items": {"type": "string", "pattern": _SENDER}},
 }
+_ORDER: Mapping[str, dict[str, Any]] = {
+    "to": {"pattern": _NUMBER, "examples": ["+14155550123"]},
+    "from": {"pattern": _SENDER},
+    # No control characters but the line ends.
+    "text": {"pattern": r"^[^\u0000-\u0009\u000b\u000c\u000e-\u001f\u007f-\u009f]*$"},
+    "reference": {"examples": ["order-4711"]},
+}
 # What a property holds to that Marshmallow cannot tell, for the rule is a function: by schema, then by property.
 PROPERTIES: Mapping[str, Mapping[str, dict[str, Any]]] = {
-    "Order": {
-        "to": {"pattern": _NUMBER, "examples": ["+14155550123"]},
-        "from": {"pattern": _SENDER},
-        # No control characters but the line ends.
-        "text": {"pattern": r"^[^\u0000-\u0009\u000b\u000c\u000e-\u001f\u007f-\u009f]*$"},
-        "reference": {"examples": ["order-4711"]},
-    },
+    "Order": _ORDER,
+    "MessagePatch": _ORDER,
     "Message": {
         "id": {"pattern": _ID_PATTERNS["msg"]},
         "client_id": {"pattern": _ID_PATTERNS["cli"]},
@@ -184,6 +186,15 @@ REQUEST_EXAMPLES: Mapping[str, Mapping[str, dict[str, Any]]] = {
     "preview_message": {
         "unicode": {"summary": "One character can double the price", "value": {"to": "+14155550123", "text": "Hello ☺"}}
     },
+    "update_message": {
+        "later": {
+            "summary": "Another time, and another text",
+            "value": {"send_at": "2030-01-01T09:00:00Z", "text": "Hi"},
+        }
+    },
+    "resolve_message": {
+        "again": {"summary": "Send it again, whether Plivo took it or not", "value": {"outcome": "resend"}}
+    },
     "create_token": {
         "narrowed": {
             "summary": "A token for fewer scopes than the key has",
@@ -213,6 +224,7 @@ REQUEST_EXAMPLES: Mapping[str, Mapping[str, dict[str, Any]]] = {
 ANSWERS: Mapping[tuple[str, int], str] = {
     ("create_message", 201): "Plivo took the message.",
     ("create_message", 202): "The message is stored durably, and goes on without the caller.",
+    ("cancel_message", 200): "The message will not be sent.",
     ("get_readiness", 503): "Something is down; `down` names it.",
     ("revoke_token", 200): "The token does not work, whatever it was.",
     ("revoke_key", 204): "The key and its tokens stopped working.",

@@ -20,7 +20,7 @@ class Tally:
     """How many were acknowledged, how many texts the far side took, and who is missing, was texted twice or waits.
 
     ``lost`` are the acknowledged whose text the far side has not, or of whom it is said that they were not sent;
-    ``broken`` are those whose caller got an answer that should not have been. All but the counts are numbers.
+    ``broken`` are those whose caller got no answer, or one that should not have been. All but the counts are numbers.
     """
 
     accepted: int
@@ -47,13 +47,14 @@ def count(store: Database, texts: Mapping[str, int], ledger: Ledger) -> Tally:
         rows = connection.execute(select(messages.c.to_number, messages.c.status))
         found = {row.to_number: row.status for row in rows}
     missing = [n for n in ledger.acknowledged if texts.get(n[1:], 0) == 0 or found.get(n) not in _TAKEN | UNSETTLED]
+    unanswered = [n for n, order in ledger.asked.items() if n not in ledger.acknowledged and not order.once]
     return Tally(
         accepted=len(ledger.acknowledged),
         taken=sum(texts.values()),
         lost=tuple(missing),
         duplicated=tuple(f"+{number}" for number, taken in texts.items() if taken > 1),
         unknown=tuple(number for number, status in found.items() if status in UNSETTLED),
-        broken=(*ledger.refused, *ledger.contradicted),
+        broken=(*unanswered, *ledger.contradicted),
     )
 
 

@@ -1,4 +1,4 @@
-"""A process that dies by SIGKILL at each point of the way loses nothing, sends nothing twice, leaves nothing in doubt."""
+"""A process that dies by SIGKILL, at any point of the way, loses nothing, doubles nothing, leaves nothing in doubt."""
 
 import re
 import signal

@@ -128,6 +128,19 @@ def test_what_is_not_given_stays_and_the_expiry_moves_with_the_time(caller, cloc
     assert [each.expires_in_seconds for each in world.provider.calls] == [60]
 
 
+def test_what_its_sender_asked_to_be_held_to_holds_for_its_changes_too(caller, later):
+    asked = {"max_segments": 1, "max_price": "0.01", "smart_encoding": True}
+    message = caller.send(text="Soon", send_at=later(HOUR), **asked).get_json()
+    for changes, code in (({"text": "x" * 161}, "too_many_segments"), ({"to": "+447400123456"}, "price_too_high")):
+        assert edit(caller, message, changes).get_json()["code"] == code
+    assert edit(caller, message, {"text": "“Hi”…"}).get_json()["text"] == '"Hi"...'
+    freed = {"max_segments": None, "max_price": None, "smart_encoding": False}
+    assert edit(caller, message, freed).status_code == 200
+    assert updates(caller, message)[-1]["changed"] == ["max_price", "max_segments", "smart_encoding"]
+    edited = edit(caller, message, {"text": "“" * 71, "to": "+447400123456", "from": "ACME"}).get_json()
+    assert (edited["segments"], edited["encoding"]) == (2, "ucs2")
+
+
 def test_null_takes_away_what_may_be_without(caller, later, world):
     message = caller.send(sender="ACME", to="+447400123456", send_at=later(HOUR), expires_in=60, dlt=DLT).get_json()
     plain = edit(caller, message, {"expires_in": None, "dlt": None, "reference": None, "from": None}).get_json()
@@ -152,7 +165,7 @@ def test_its_history_names_what_changed_and_neither_texts_nor_numbers(caller, la
 
 def test_what_changes_nothing_is_200_and_leaves_no_trace(caller, clock, scheduled):
     clock.advance(10)
-    for changes in ({"text": "Soon"}, {"reference": "r-1", "to": scheduled["to"]}, {"max_segments": 5}):
+    for changes in ({"text": "Soon"}, {"reference": "r-1", "to": scheduled["to"]}, {"max_segments": None}):
         answer = edit(caller, scheduled, changes)
         assert (answer.status_code, answer.get_json()) == (200, scheduled)
     assert updates(caller, scheduled) == []

@@ -100,7 +100,8 @@ def main(port: int) -> None:
         if child == 0:
             _serve(port, point, int(passing))
         _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

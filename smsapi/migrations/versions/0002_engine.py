@@ -21,6 +21,7 @@ def upgrade() -> None:
     op.add_column("messages", sa.Column("send_at", _MOMENT, nullable=True))
     op.add_column("messages", sa.Column("lane", sa.SmallInteger(), nullable=False, server_default="1"))
     op.add_column("messages", sa.Column("on_unknown", sa.String(length=16), nullable=False, server_default="reconcile"))
+    op.add_column("messages", sa.Column("bounds", _JSON, nullable=True))
     op.drop_index("ix_messages_due_at", table_name="messages")
     _partial("ix_messages_waiting", ["lane", "client_id", "sender", "due_at", "id"], _WAITS)
     _partial("ix_messages_chores", ["due_at"], _CHORE)
@@ -44,7 +45,7 @@ def downgrade() -> None:
     for name in ("unknown", "provider_uuid", "chores", "waiting"):
         op.drop_index(f"ix_messages_{name}", table_name="messages")
     _partial("ix_messages_due_at", ["due_at"], "due_at IS NOT NULL")
-    for name in ("on_unknown", "lane", "send_at"):
+    for name in ("bounds", "on_unknown", "lane", "send_at"):
         op.drop_column("messages", name)
     op.drop_column("clients", "weight")
 

@@ -1,0 +1,178 @@
+"""A whole installation on this machine: APIs, workers, PostgreSQL, Redis and a Plivo, all of which may be disturbed."""
+
+import random
+import signal
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+from smsapi import migrations
+from smsapi.db import Database
+from smsapi.plivo.simulator import Simulator
+from tests.conftest import AUTH_ID, AUTH_TOKEN, free_port
+from tests.processes import freeze, send_signal
+from tests.services import start_postgres, start_redis
+from tests.support.served import Running, Served, environment, make_key
+
+LEASE_SECONDS = 6.0
+# The longest call, and what passes between the end of a lease and the look at Plivo's list.
+CALL_SECONDS = 2.0
+DOUBT_SECONDS = 2.0
+
+_SETTINGS: dict[str, Any] = {
+    "SMSAPI_LEASE_SECONDS": LEASE_SECONDS,
+    "SMSAPI_PLIVO_TOTAL_TIMEOUT_SECONDS": CALL_SECONDS,
+    "SMSAPI_RECONCILE_AFTER_SECONDS": DOUBT_SECONDS,
+    "SMSAPI_PLIVO_LIST_PER_MINUTE": 6000,
+    "SMSAPI_LOG_LEVEL": "warning",
+}
+_SUPERVISOR_SECONDS = 0.1
+
+
+class Cluster:
+    """A context manager that starts it and leaves nothing behind. What ends is started again, as by an orchestrator.
+
+    The attributes are for one thread at a time, that which disturbs.
+    """
+
+    def __init__(self, *, apis: int = 2, workers: int = 3, **settings: Any) -> None:
+        self.postgres = start_postgres()
+        self.redis = start_redis()
+        self.simulator = Simulator(
+            auth_id=AUTH_ID,
+            auth_token=AUTH_TOKEN,
+            requests_per_5s=None,
+            lists_per_minute=None,
+            receipt_scale=0.05,
+            receipt_retries=(1, 2),
+        )
+        self.disturbed_at = 0.0
+        self.deaths = 0
+        self._counts = (apis, workers)
+        self._settings = {**_SETTINGS, **settings}
+        self._apis: list[Served] = []
+        self._units: list[Running] = []
+        self._ending = threading.Event()
+        self._started: set[int] = set()
+        self._stack = ExitStack()
+        self._supervisor = threading.Thread(target=self._supervise)
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self.postgres)
+            stack.enter_context(self.redis)
+            stack.enter_context(self.simulator)
+            self.store = Database(self.postgres.url)
+            stack.callback(self.store.close)
+            migrations.upgrade(self.store)
+            self.key = make_key(self.postgres.url)
+            stack.callback(self.end)
+            self._begin()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def urls(self) -> list[str]:
+        """Return where the APIs are."""
+        return [api.url for api in self._apis]
+
+    def note(self) -> None:
+        """Say that something was just disturbed, or put right."""
+        self.disturbed_at = time.monotonic()
+
+    def kill_something(self) -> None:
+        """End an API or a worker, or a single process of one, by SIGKILL."""
+        process = random.choice(self._units).process
+        if process is None or process.poll() is not None:
+            return
+        family = freeze(process.pid)
+        for pid in [random.choice(family)] if random.random() < 0.5 else family:
+            send_signal(pid, signal.SIGKILL)
+        for pid in family:
+            send_signal(pid, signal.SIGCONT)
+        self.deaths += 1
+        self.note()
+
+    def freeze_something(self) -> list[int]:
+        """Stop an API or a worker with all its processes, as a host does that is moved; return their ids."""
+        process = random.choice(self._units).process
+        assert process is not None
+        self.note()
+        return freeze(process.pid)
+
+    def end(self) -> None:
+        """End every API and every worker; the stores stay."""
+        self._ending.set()
+        if self._supervisor.is_alive():
+            self._supervisor.join()
+        for pid in self._orphans():
+            send_signal(pid, signal.SIGKILL)
+        for unit in self._units:
+            unit.close()
+        self._units.clear()
+
+    def _begin(self) -> None:
+        apis, workers = self._counts
+        environ = environment(
+            self.postgres.url,
+            self.simulator.url,
+            SMSAPI_REDIS_URL=self.redis.url,
+            SMSAPI_BROKER_URL=self.redis.url.replace("/0", "/1"),
+            SMSAPI_WORKERS=1,
+            **self._settings,
+        )
+        for _ in range(apis):
+            # Plivo reports to the first, whichever made the call.
+            public = {"SMSAPI_PUBLIC_URL": self._apis[0].url} if self._apis else {}
+            api = {**environ, "SMSAPI_DISPATCH_THREADS": "0", **public}
+            self._apis.append(Served(api, _directory("api")))
+        for_workers = {**environ, "SMSAPI_PUBLIC_URL": self._apis[0].url}
+        self._units = [*self._apis]
+        self._units += [
+            Running(
+                {**for_workers, "SMSAPI_DISPATCH_THREADS": "4"},
+                _directory("worker"),
+                "serve",
+                "--bind",
+                f"127.0.0.1:{free_port()}",
+            )
+            for _ in range(workers)
+        ]
+        for unit in self._units:
+            self._start(unit)
+        for api in self._apis:
+            api.wait()
+        self._supervisor.start()
+
+    def _start(self, unit: Running) -> None:
+        unit.begin()
+        assert unit.process is not None
+        self._started.add(unit.process.pid)
+
+    def _supervise(self) -> None:
+        while not self._ending.wait(_SUPERVISOR_SECONDS):
+            for unit in self._units:
+                if unit.process is not None and unit.process.poll() is not None:
+                    self._start(unit)
+
+    def _orphans(self) -> list[int]:
+        """Return all processes of the sessions that we began, those too whose first process is gone (``proc(5)``)."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                session = int((entry / "stat").read_text().rpartition(")")[2].split()[3])
+            except OSError:
+                continue
+            if session in self._started:
+                found.append(int(entry.name))
+        return found
+
+
+def _directory(name: str) -> Path:
+    return Path(tempfile.mkdtemp(prefix=f"smsapi-chaos-{name}-"))

@@ -1,0 +1,75 @@
+"""One row: an installation under load, disturbed, left alone until all is settled, and counted."""
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Event, Thread
+
+from smsapi.errors import StoreUnavailable
+from tests.chaos.callers import Callers, orders
+from tests.chaos.cluster import Cluster
+from tests.chaos.rows import Disturb
+from tests.chaos.tally import Tally, count, count_unsettled, stories
+
+_POLL_SECONDS = 0.1
+_THREADS = 16
+# It is disturbed until nearly all are with Plivo, so that what is killed has something to do.
+_NEARLY = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a row came to. ``recovered_seconds`` is how long it took to settle everything once nothing disturbed."""
+
+    name: str
+    tally: Tally
+    recovered_seconds: float
+    lasted_seconds: float
+    deaths: int
+    stories: tuple[str, ...]
+
+
+def run(
+    cluster: Cluster,
+    disturb: Disturb,
+    *,
+    messages: int,
+    per_second: float = 1e9,
+    load_seconds: float = 900.0,
+    settle_seconds: float = 300.0,
+) -> Result:
+    """Have so many messages sent while ``disturb`` does its worst; return what became of them.
+
+    It ends after ``load_seconds`` and ``settle_seconds`` at the latest; what is not settled by then is ``unknown``.
+    """
+    until, started = Event(), time.monotonic()
+    disturbing = Thread(target=disturb, args=(cluster, until))
+    wanted = itertools.islice(orders(), messages)
+    with Callers(cluster.urls, cluster.key, wanted, threads=_THREADS, per_second=per_second) as callers:
+        disturbing.start()
+        nearly = messages * _NEARLY
+        _wait(lambda: callers.are_done() and cluster.simulator.store.count() >= nearly, load_seconds)
+        until.set()
+        disturbing.join()
+        alone_at = max(cluster.disturbed_at, callers.ledger.last_acknowledged_at)
+        _wait(lambda: callers.are_done() and _is_settled(cluster), settle_seconds)
+        ended = time.monotonic()
+    # Counted when nobody is left who could send one more.
+    cluster.end()
+    tally = count(cluster.store, cluster.simulator.store.texts_by_number(), callers.ledger)
+    told = tuple(stories(cluster.store, tally, callers.ledger))
+    return Result(disturb.__name__, tally, ended - alone_at, ended - started, cluster.deaths, told)
+
+
+def _is_settled(cluster: Cluster) -> bool:
+    try:
+        return count_unsettled(cluster.store) == 0
+    except StoreUnavailable:
+        return False
+
+
+def _wait(condition: Callable[[], bool], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(_POLL_SECONDS)

@@ -108,7 +108,9 @@ def test_the_broker_wakes_workers_and_without_it_they_look_for_themselves(postgr
             eventually(lambda: told.lines("broker_down"))
             redis_server.start()
             eventually(lambda: told.lines("broker_back"))
-            assert looking.stop() == 0
+            # Without the process that would pass on to them that they are to end, they end.
+            looking.process.kill()
+            eventually(lambda: looking.lines("worker_stopped"))
             send_and_wait(caller)
             # As a terminal does it, to all that is there.
             os.killpg(told.process.pid, signal.SIGINT)

@@ -11,7 +11,8 @@ from random import Random
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-_TIMEOUT_SECONDS = 10.0
+_TIMEOUT_SECONDS = 4.0
+_IDLE_SECONDS = 0.02
 _AGAIN_SECONDS = (0.05, 0.3)
 _LONGEST_WAIT_SECONDS = 1.0
 _ACKNOWLEDGED = frozenset({201, 202})
@@ -111,7 +112,7 @@ class Callers:
         while not self._stopped and not self.are_done():
             attempt = self._next()
             if attempt is None:
-                time.sleep(0.005)
+                time.sleep(_IDLE_SECONDS)
                 continue
             try:
                 self._conclude(attempt, self._send(connections, attempt))

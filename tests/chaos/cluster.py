@@ -2,6 +2,7 @@
 
 import random
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -15,7 +16,8 @@ from smsapi.plivo.simulator import Simulator
 from tests.conftest import AUTH_ID, AUTH_TOKEN, free_port
 from tests.processes import freeze, send_signal
 from tests.services import start_postgres, start_redis
-from tests.support.served import Running, Served, environment, make_key
+from tests.support.dying import hold_port
+from tests.support.served import Running, Served, children, environment, make_key
 
 LEASE_SECONDS = 6.0
 # The longest call, and what passes between the end of a lease and the look at Plivo's list.
@@ -54,9 +56,10 @@ class Cluster:
         self._counts = (apis, workers)
         self._settings = {**_SETTINGS, **settings}
         self._apis: list[Served] = []
-        self._units: list[Running] = []
+        self._workers: list[Running] = []
         self._ending = threading.Event()
         self._started: set[int] = set()
+        self._held: list[socket.socket] = []
         self._stack = ExitStack()
         self._supervisor = threading.Thread(target=self._supervise)
 
@@ -88,23 +91,28 @@ class Cluster:
 
     def kill_something(self) -> None:
         """End an API or a worker, or a single process of one, by SIGKILL."""
-        process = random.choice(self._units).process
-        if process is None or process.poll() is not None:
-            return
-        family = freeze(process.pid)
-        for pid in [random.choice(family)] if random.random() < 0.5 else family:
+        family = self._freeze_one()
+        for pid in [random.choice(family)] if family and random.random() < 0.5 else family:
             send_signal(pid, signal.SIGKILL)
         for pid in family:
             send_signal(pid, signal.SIGCONT)
-        self.deaths += 1
+        self.deaths += bool(family)
         self.note()
 
     def freeze_something(self) -> list[int]:
         """Stop an API or a worker with all its processes, as a host does that is moved; return their ids."""
-        process = random.choice(self._units).process
-        assert process is not None
         self.note()
-        return freeze(process.pid)
+        return self._freeze_one()
+
+    def _freeze_one(self) -> list[int]:
+        """Stop one of those at work, where another of its kind is; return the ids of its processes, its first first.
+
+        On a small machine nothing would ever get done otherwise: to start takes longer than to be killed again.
+        """
+        kinds = ([unit for unit in units if _is_at_work(unit)] for units in (self._apis, self._workers))
+        found = [unit for units in kinds if len(units) > 1 for unit in units]
+        process = random.choice(found).process if found else None
+        return [] if process is None else freeze(process.pid)
 
     def end(self) -> None:
         """End every API and every worker; the stores stay."""
@@ -113,9 +121,10 @@ class Cluster:
             self._supervisor.join()
         for pid in self._orphans():
             send_signal(pid, signal.SIGKILL)
-        for unit in self._units:
+        for unit in (*self._apis, *self._workers):
             unit.close()
-        self._units.clear()
+        for port in self._held:
+            port.close()
 
     def _begin(self) -> None:
         apis, workers = self._counts
@@ -132,6 +141,7 @@ class Cluster:
             public = {"SMSAPI_PUBLIC_URL": self._apis[0].url} if self._apis else {}
             api = {**environ, "SMSAPI_DISPATCH_THREADS": "0", **public}
             self._apis.append(Served(api, _directory("api")))
+            self._held.append(hold_port(self._apis[-1].port))
         for_workers = {**environ, "SMSAPI_PUBLIC_URL": self._apis[0].url}
         self._units = [*self._apis]
         self._units += [
@@ -144,7 +154,7 @@ class Cluster:
             )
             for _ in range(workers)
         ]
-        for unit in self._units:
+        for unit in (*self._apis, *self._workers):
             self._start(unit)
         for api in self._apis:
             api.wait()
@@ -157,7 +167,7 @@ class Cluster:
 
     def _supervise(self) -> None:
         while not self._ending.wait(_SUPERVISOR_SECONDS):
-            for unit in self._units:
+            for unit in (*self._apis, *self._workers):
                 if unit.process is not None and unit.process.poll() is not None:
                     self._start(unit)
 
@@ -172,6 +182,11 @@ class Cluster:
             if session in self._started:
                 found.append(int(entry.name))
         return found
+
+
+def _is_at_work(unit: Running) -> bool:
+    """Say whether it has got as far as having a child."""
+    return unit.process is not None and unit.process.poll() is None and bool(children(unit.process.pid))
 
 
 def _directory(name: str) -> Path:

@@ -52,9 +52,9 @@ def run(
         _wait(lambda: callers.are_done() and cluster.simulator.store.count() >= nearly, load_seconds)
         until.set()
         disturbing.join()
-        alone_at = max(cluster.disturbed_at, callers.ledger.last_acknowledged_at)
         _wait(lambda: callers.are_done() and _is_settled(cluster), settle_seconds)
         ended = time.monotonic()
+        alone_at = max(cluster.disturbed_at, callers.ledger.last_acknowledged_at)
     # Counted when nobody is left who could send one more.
     cluster.end()
     tally = count(cluster.store, cluster.simulator.store.texts_by_number(), callers.ledger)

@@ -263,6 +263,32 @@ def slots(moments, per_second):
     return found
 
 
+only_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+@only_postgresql
+def test_nobody_waits_for_a_stop_that_another_is_writing(database):
+    """Whoever held paces and waited for a stop could be waited for by one who holds the stop."""
+    close(database, CIRCUIT, NOW, failures=2, open=False)
+    with database.transaction() as connection:
+        # Written, and not yet to be seen by others.
+        close_gate(database, connection, CIRCUIT, {"failures": 3, "open": True}, opens_at=NOW + timedelta(seconds=9))
+        close_gate(database, connection, PAUSE, {})
+        assert ask(database, FIRST) == Admitted(frozenset({CIRCUIT}))
+    assert ask(database, SECOND) == Closed(PAUSE, None)
+
+
+@only_postgresql
+def test_of_two_at_once_one_is_the_probe_and_the_other_need_not_wait_to_learn_that(database):
+    close(database, CIRCUIT, NOW, failures=3, open=True)
+    with database.transaction() as connection:
+        probe = admit(database, connection, Passing("otp", [FIRST]), NOW, probe_seconds=20.0)
+        assert probe == Admitted(frozenset({CIRCUIT}), frozenset({CIRCUIT}))
+        assert ask(database, SECOND) == Closed(CIRCUIT, NOW)
+    assert ask(database, SECOND) == Closed(CIRCUIT, NOW + timedelta(seconds=20))
+    assert SECOND.key not in rows(database) or rows(database)[SECOND.key][0] < NOW
+
+
 OUTCOMES = (
     Accepted(str(uuid4())),
     Rejected("account", "no credit", 400, "900"),
@@ -274,7 +300,7 @@ OUTCOMES = (
 )
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@only_postgresql
 def test_nobody_waits_for_each_other_whatever_is_passed_told_closed_and_opened_at_once(database):
     """A deadlock would be broken by PostgreSQL, after a second, with an error to one of the threads."""
     settings = read_settings({}, breaker_failures=2, breaker_open_seconds=0.1, account_probe_seconds=0.1)

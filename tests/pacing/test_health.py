@@ -3,9 +3,13 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import text
 
+from smsapi.pacing.gates import CIRCUIT, Admitted, read_gates
+from smsapi.pacing.health import note_outcome
 from smsapi.plivo.outcomes import NOTHING_ASKED, Rejected, Unavailable, Unknown
-from tests.conftest import new_caller
+from smsapi.settings import read_settings
+from tests.conftest import eventually, new_caller
 from tests.support.dispatching import ASYNC
 
 REFUSED = Unavailable("the connection was refused")
@@ -137,14 +141,31 @@ def test_a_late_failure_of_a_call_that_began_before_does_not_make_it_longer(serv
         assert services.send(None) == 1
 
 
-def test_failures_at_the_same_moment_are_all_counted(services):
-    services.queue(3)
-    begun = services.begin(limit=3)
-    services.plivo.answer = REFUSED
-    with ThreadPoolExecutor(3) as threads:
-        list(threads.map(lambda each: services.make(each, REFUSED), begun))
-    assert services.stops()["circuit"]["failures"] == 3
-    assert services.are_stopped()
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_of_two_failures_at_once_both_are_counted(database, clock):
+    """The second is noted while the first is not yet to be seen."""
+
+    def note(connection):
+        settings = read_settings({}, breaker_failures=9)
+        note_outcome(database, connection, REFUSED, Admitted(), now=clock.now(), settings=settings)
+
+    def note_second():
+        with database.transaction() as connection:
+            note(connection)
+
+    with ThreadPoolExecutor(1) as thread:
+        with database.transaction() as connection:
+            note(connection)
+            second = thread.submit(note_second)
+            eventually(lambda: somebody_waits_for_a_lock(database))
+        second.result(10)
+    with database.read() as connection:
+        assert read_gates(connection, [CIRCUIT])[CIRCUIT].detail["failures"] == 2
+
+
+def somebody_waits_for_a_lock(database):
+    with database.read() as connection:
+        return connection.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar_one()
 
 
 def test_a_caller_who_waits_long_enough_waits_for_the_circuit_and_is_the_probe(opened, clock):

@@ -8,6 +8,7 @@ code takes longer than all else: nothing is opened before the fork. With the end
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -27,12 +28,21 @@ LIVE = "-"
 _SECONDS_TO_DIE = 30.0
 
 
+def hold_port(port: int) -> socket.socket:
+    """Keep a port from being given to others while what listens on it is dead; close what comes back to let it go."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", port))
+    return held
+
+
 class Mortal:
     """The service as the test sees it; a context manager that leaves nothing behind."""
 
     def __init__(self, environ: dict[str, str], port: int, log: Path) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self._log = log
+        self._port = hold_port(port)
         with log.open("wb") as stderr:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.dying", str(port)],
@@ -51,6 +61,7 @@ class Mortal:
         self._process.stdin.close()
         self._process.wait(_SECONDS_TO_DIE)
         self._process.stdout.close()
+        self._port.close()
 
     def live(self, point: str = LIVE, passing: int = 0) -> None:
         """Serve until that point is passed so many times."""

@@ -23,6 +23,7 @@ from smsapi.dispatch.hints import Hints
 from smsapi.log import configure_logging, get_logger, log_uncaught
 from smsapi.sentry import install_sentry
 from smsapi.settings import Settings, read_settings
+from smsapi.timekeeping import Timekeeper
 
 log = get_logger()
 
@@ -37,10 +38,14 @@ class Sending:
         settings = world.settings
         self._world = world
         self._dispatcher = Dispatcher(world) if settings.dispatch_threads else None
+        # A dispatcher keeps the clock itself.
+        self._timekeeper = None if settings.dispatch_threads else Timekeeper(world)
         self.hints = None if settings.broker_url is None else Hints(settings.broker_url, self._look)
 
     def start(self) -> None:
         """Start to send, and to tell the other processes of what is stored here."""
+        if self._timekeeper is not None:
+            self._timekeeper.start()
         if self._dispatcher is not None:
             self._dispatcher.start()
         if self.hints is not None:
@@ -60,6 +65,8 @@ class Sending:
             self._dispatcher.stop(self._world.settings.graceful_seconds)
         if self.hints is not None:
             self.hints.stop()
+        if self._timekeeper is not None:
+            self._timekeeper.stop()
 
     def _look(self) -> None:
         if self._dispatcher is not None:

@@ -22,6 +22,7 @@ _COMMANDS = {
     "serve": ("smsapi.cli.run", "serve"),
     "settings": ("smsapi.cli.run", "settings_page"),
     "simulator": ("smsapi.cli.run", "simulator"),
+    "worker": ("smsapi.cli.run", "worker"),
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 from smsapi import migrations
 from smsapi.db import Database
 from smsapi.plivo.simulator import Simulator
-from tests.conftest import AUTH_ID, AUTH_TOKEN, free_port
+from tests.conftest import AUTH_ID, AUTH_TOKEN
 from tests.processes import freeze, send_signal
 from tests.services import start_postgres, start_redis
 from tests.support.dying import hold_port
@@ -143,17 +143,7 @@ class Cluster:
             self._apis.append(Served(api, _directory("api")))
             self._held.append(hold_port(self._apis[-1].port))
         for_workers = {**environ, "SMSAPI_PUBLIC_URL": self._apis[0].url}
-        self._units = [*self._apis]
-        self._units += [
-            Running(
-                {**for_workers, "SMSAPI_DISPATCH_THREADS": "4"},
-                _directory("worker"),
-                "serve",
-                "--bind",
-                f"127.0.0.1:{free_port()}",
-            )
-            for _ in range(workers)
-        ]
+        self._workers = [Running(for_workers, _directory("worker"), "worker", "--threads=4") for _ in range(workers)]
         for unit in (*self._apis, *self._workers):
             self._start(unit)
         for api in self._apis:

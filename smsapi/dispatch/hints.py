@@ -42,8 +42,7 @@ class Hints:
     """
 
     def __init__(self, url: str, wake: Callable[[], None]) -> None:
-        self._wake = wake
-        self._line = _Line()
+        self._line = _Line(self.ring)
         self._rung = threading.Event()
         self._stopping = threading.Event()
         self._teller = threading.Thread(target=self._tell_for_ever, name="smsapi-hints", daemon=True)
@@ -52,7 +51,7 @@ class Hints:
         self.broker = (_RedisBroker if url.startswith("redis") else _rabbitmq)(url, self._line)
         # No middleware: what fails is not retried, and what nobody takes is forgotten by the broker.
         self._actor: dramatiq.Actor[[], None] = dramatiq.Actor(
-            self._heard, broker=self.broker, actor_name="wake", queue_name=QUEUE, priority=0, options={}
+            wake, broker=self.broker, actor_name="wake", queue_name=QUEUE, priority=0, options={}
         )
 
     def start(self) -> None:
@@ -76,6 +75,9 @@ class Hints:
     def stop(self) -> None:
         """Tell the others once more, for what this process leaves to them, and end; takes a few seconds at most."""
         self.stop_listening()
+        # From here on nothing is taken, and of what was taken the last hint tells.
+        if self._line.asking.acquire(timeout=_ASK_SECONDS + _TIMEOUT_SECONDS):
+            self._line.asking.release()
         self._stopping.set()
         self._rung.set()
         if self._teller.is_alive():
@@ -83,9 +85,6 @@ class Hints:
         if self._worker is not None:
             self._worker.stop(timeout=int(2000 * _TIMEOUT_SECONDS))
         self.broker.close()
-
-    def _heard(self) -> None:
-        (self.ring if self._line.deaf.is_set() else self._wake)()
 
     def _tell_for_ever(self) -> None:
         while not self._stopping.is_set():
@@ -109,8 +108,11 @@ class Hints:
 class _Line:
     """Whether the broker is reached, said once and not at each try, and whether this process still listens."""
 
-    def __init__(self) -> None:
+    def __init__(self, pass_on: Callable[[], None]) -> None:
+        self.pass_on = pass_on
         self.deaf = threading.Event()
+        # Held while the broker is asked.
+        self.asking = threading.Lock()
         self._lock = threading.Lock()
         self._down = False
         self._said_at = float("-inf")
@@ -138,11 +140,19 @@ class _Patient(dramatiq.Consumer):
         self._connected: dramatiq.Consumer | None = None
 
     def __next__(self) -> dramatiq.MessageProxy | None:
-        if self._line.deaf.is_set():
-            # RabbitMQ would go on to hand hints to an open connection.
-            self.close()
-            time.sleep(_COALESCE_SECONDS)
-            return None
+        with self._line.asking:
+            heard = None if self._line.deaf.is_set() else self._ask()
+        if not self._line.deaf.is_set():
+            return heard
+        if heard is not None:
+            self.ack(heard)
+            self._line.pass_on()
+        # RabbitMQ would go on to hand hints to an open connection.
+        self.close()
+        time.sleep(_COALESCE_SECONDS)
+        return None
+
+    def _ask(self) -> dramatiq.MessageProxy | None:
         try:
             if self._connected is None:
                 self._connected = self._connect()

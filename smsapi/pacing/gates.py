@@ -74,8 +74,8 @@ def admit(
     """
     found = _found(connection, passing)
     closed = _closed(found, passing, now)
-    if closed is None and (missing := [toll.key for toll in passing.tolls if toll.key not in found]):
-        found |= _made(database, connection, missing)
+    if closed is None and any(toll.key not in found for toll in passing.tolls):
+        found |= _made(database, connection, [toll.key for toll in passing.tolls])
         closed = _closed(found, passing, now)
     if closed is None and (shut := [key for key in _PROBED if _is_shut(found.get(key))]):
         free = _free(connection, shut)
@@ -92,8 +92,8 @@ def pay(database: Database, connection: Connection, tolls: Sequence[Toll], now: 
     """Pass these paces, all or none, whatever else is closed; return the closed one where there is one."""
     keys = [toll.key for toll in tolls]
     found = _held(connection, keys)
-    if missing := [key for key in keys if key not in found]:
-        found |= _made(database, connection, missing)
+    if len(found) < len(keys):
+        found = _made(database, connection, keys)
     late = max((found[key] for key in keys), key=lambda row: row.opens_at, default=None)
     if late is not None and late.opens_at > now:
         return Closed(late.key, late.opens_at)
@@ -167,9 +167,13 @@ def _is_shut(row: Row[Any] | None) -> bool:
 
 
 def _made(database: Database, connection: Connection, keys: Sequence[str]) -> dict[str, Row[Any]]:
+    """Make those of these paces that are not there, and hold all."""
     for key in keys:
         row = database.insert(gates).values(key=key, opens_at=_LONG_AGO, detail={})
-        connection.execute(row.on_conflict_do_nothing(index_elements=["key"]))
+        # Not DO NOTHING, which does not hold what is there: a key that is made by now has to be held before a later one
+        # is made, or one waits for what another has made, and that one for what the first holds.
+        same = {"opens_at": gates.c.opens_at}
+        connection.execute(row.on_conflict_do_update(index_elements=["key"], set_=same))
     return _held(connection, keys)
 
 

@@ -21,7 +21,7 @@ from smsapi.messages.models import Message, messages
 from smsapi.messages.statuses import WAITING
 from smsapi.messages.store import get_message
 from smsapi.pacing.gates import Closed
-from smsapi.plivo.outcomes import Dlt, Outcome, Outgoing
+from smsapi.plivo.outcomes import Dlt, Outcome, Outgoing, Unavailable
 from smsapi.send.begin import Begun, Gone, begin_held
 from smsapi.send.change import provider_of
 from smsapi.send.settle import settle
@@ -109,6 +109,10 @@ def _insist(world: Deps, write: Callable[[], _T]) -> _T:
 def _call(world: Deps, message: Message) -> Outcome:
     provider = provider_of(world, message)
     world.checkpoint("call.before")
+    if message.due_at is not None and message.due_at <= world.clock.now():
+        # This process stood still since the attempt began, and by now others may have shown that nothing was taken.
+        log.warning("held_up", message_id=show_id("msg", message.id), number=message.attempts)
+        return Unavailable("the lease was over before the call", local=True)
     started = time.perf_counter()
     outcome = provider.send(_outgoing(world, message))
     seconds = time.perf_counter() - started

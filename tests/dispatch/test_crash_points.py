@@ -2,18 +2,22 @@
 
 import re
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 import smsapi
+from smsapi.clock import ManualClock
 from smsapi.db import Database
 from smsapi.plivo.simulator import Simulator
 from smsapi.plivo.simulator.faults import Rule
 from tests.chaos.callers import Callers, orders
 from tests.chaos.tally import count, count_unsettled, stories
-from tests.conftest import AUTH_ID, AUTH_TOKEN, eventually, free_port
+from tests.conftest import AUTH_ID, AUTH_TOKEN, eventually, free_port, new_caller
+from tests.support.dispatching import ASYNC, attempts_of, run_due, world_of
 from tests.support.dying import Mortal
+from tests.support.providers import Scripted, taken
 from tests.support.served import environment, make_key
 
 # The way of a message from the request to the note of what came of its call.
@@ -56,6 +60,13 @@ def speechless():
 
 
 @pytest.fixture
+def store(database_url):
+    opened = Database(database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
 def mortal(database_url, speechless, tmp_path):
     environ = environment(
         database_url,
@@ -83,8 +94,7 @@ def deaths(store):
     return [(point, 1) for point in way] + [(point, 5) for point in way] + [(point, 1) for point in AFTERMATH]
 
 
-def test_dying_at_any_point_loses_nothing_and_doubles_nothing(mortal, database_url, speechless):
-    store = Database(database_url)
+def test_dying_at_any_point_loses_nothing_and_doubles_nothing(mortal, database_url, store, speechless):
     with Callers([mortal.url], make_key(database_url), orders(once=0.2), per_second=40) as callers:
         for point, passing in deaths(store):
             mortal.live(point, passing)
@@ -99,4 +109,22 @@ def test_dying_at_any_point_loses_nothing_and_doubles_nothing(mortal, database_u
     # Those who asked once and were not answered are the only ones whose message may be there or not.
     unheard = {number for number in callers.ledger.asked if number not in callers.ledger.acknowledged}
     assert all(callers.ledger.asked[number].once for number in unheard)
-    store.close()
+
+
+def test_a_sender_that_stands_still_before_its_call_does_not_make_it_when_its_lease_is_over(make_app):
+    def stand_still(name):
+        if name == "call.before" and not stood:
+            stood.append(name)
+            # Unknown at the end of the lease, shown not to have been taken a minute later, then sent by another.
+            for seconds in (31, 61, 1):
+                clock.advance(seconds)
+                assert run_due(world) == 1
+
+    clock, provider, stood = ManualClock(datetime.now(UTC)), Scripted(taken()), []
+    app = make_app({"clock": clock, "provider": provider, "checkpoint": stand_still}, lease_seconds=30)
+    world, caller = world_of(app), new_caller(app)
+    message = caller.send(headers=ASYNC).get_json()
+    assert run_due(world) == 1
+    assert len(provider.asked) == 1
+    assert caller.message(message["id"])["status"] == "sent"
+    assert [row.outcome for row in attempts_of(world, message)] == ["unavailable", "accepted"]

@@ -289,6 +289,22 @@ def test_of_two_at_once_one_is_the_probe_and_the_other_need_not_wait_to_learn_th
     assert SECOND.key not in rows(database) or rows(database)[SECOND.key][0] < NOW
 
 
+@only_postgresql
+def test_the_first_messages_ever_of_several_senders_at_once_do_not_wait_for_each_other_in_a_circle(database):
+    together = threading.Barrier(8)
+
+    def run(number):
+        passed = 0
+        for place in range(25):
+            tolls = [Toll(f"pace:{place}:{key}", 1, 1000.0) for key in ("all", f"one of {number % 3}")]
+            together.wait(30)
+            passed += ask(database, *tolls) == Admitted()
+        return passed
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(run, range(8))) == 8 * 25
+
+
 OUTCOMES = (
     Accepted(str(uuid4())),
     Rejected("account", "no credit", 400, "900"),

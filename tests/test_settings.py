@@ -157,6 +157,7 @@ def test_no_secret_is_in_the_repr():
         "PLIVO_AUTH_TOKEN": "HUSH" * 10,
         "SMSAPI_DATABASE_URL": "postgresql://user:HUSH@host/db",
         "SMSAPI_REDIS_URL": "redis://:HUSH@host",
+        "SMSAPI_BROKER_URL": "amqp://user:HUSH@host",
         "SMSAPI_PLIVO_SIGNATURE_TOKENS": "HUSH1 HUSH2",
         "SMSAPI_JWT_SECRET": "HUSH" * 10,
         "SMSAPI_JWT_PREVIOUS_SECRETS": "HUSH" * 10,

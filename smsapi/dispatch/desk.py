@@ -45,6 +45,8 @@ class Desk:
         # Begun and not yet given out: their threads are on the way.
         self._ready: deque[Begun] = deque()
         self._busy = 0
+        # Of those that are busy or on their way, how many have no code.
+        self._others = 0
 
     def close(self) -> None:
         """Begin nothing new; what has begun is still given out."""
@@ -97,9 +99,9 @@ class Desk:
 
     def done(self, begun: Begun) -> None:
         """Say that the attempt was made."""
-        del begun
         with self._lock:
             self._busy -= 1
+            self._others -= begun.message.lane != OTP
 
     def _fill(self) -> None:
         """Begin as many attempts as threads are idle, of the flows whose turn it is."""
@@ -112,6 +114,7 @@ class Desk:
             limit = self._room(flow.lane)
             taken = self._claim(flow, limit)
             self._ready.extend(taken.begun)
+            self._others += sum(begun.message.lane != OTP for begun in taken.begun)
             if taken.closed is not None:
                 self._remember(taken.closed)
             elif taken.looked_at < limit:
@@ -129,9 +132,9 @@ class Desk:
         return taken
 
     def _room(self, lane: int) -> int:
-        """Return how many threads are free for this lane; the last one is kept for codes."""
+        """Return how many threads are free for this lane; all others together never have the last one."""
         free = self._threads - self._busy - len(self._ready)
-        return free if lane == OTP else free - 1
+        return free if lane == OTP else min(free, self._threads - 1 - self._others)
 
     def _look(self) -> None:
         world = self._world

@@ -50,7 +50,8 @@ def begin_held(world: Deps, message_id: UUID, epoch: int, number: int) -> Begun 
         message = lock_message(connection, message_id)
         if message is not None and (message.epoch, message.status, message.attempts) == (epoch, SENDING, number):
             # Written the last time it was tried, and only the acknowledgement was lost: nobody has been asked yet.
-            return Begun(message, Admitted(frozenset({CIRCUIT, ACCOUNT})), caller_waits=True)
+            both = frozenset({CIRCUIT, ACCOUNT})
+            return Begun(message, Admitted(both, both), caller_waits=True)
         if message is None or message.epoch != epoch or message.status not in WAITING:
             return Gone(get_message(connection, message_id))
         if is_expired(message, now):

@@ -53,16 +53,22 @@ def conclude(
 
 
 def requeue(
-    world: Deps, connection: Connection, message: Message, due: datetime, *, evidence: Mapping[str, Any] | None = None
+    world: Deps,
+    connection: Connection,
+    message: Message,
+    due: datetime,
+    *,
+    evidence: Mapping[str, Any] | None = None,
+    in_the_end: tuple[str, str] = GAVE_UP,
 ) -> Message:
-    """Put a message that has not left back in its lane, or give it up where its horizon is over.
+    """Put a message that has not left back in its lane, or give it up, saying why, where its horizon is over.
 
     With ``evidence`` it is a decision, and an event. It is looked at no later than when it expires. The epoch moves on,
     so that whoever held it can no longer speak.
     """
     begun = message.send_at or message.created_at
     if (due - begun).total_seconds() > world.settings.retry_horizon_seconds:
-        return conclude(world, connection, message, FAILED, GAVE_UP, evidence=evidence)
+        return conclude(world, connection, message, FAILED, in_the_end, evidence=evidence)
     due = due if message.expires_at is None else min(due, message.expires_at)
     values = {"status": QUEUED, "due_at": due, "epoch": message.epoch + 1, "error_code": None, "error_message": None}
     queued = change(world, connection, message, **values)

@@ -49,7 +49,9 @@ def settle(world: Deps, begun: Begun, outcome: Outcome, *, wait_until: datetime)
                 # A fact, whoever holds the message by now: Plivo has it. A receipt may even have come before.
                 settled = Settled(_take(world, connection, message, outcome))
             case Rejected() if in_charge:
-                settled = Settled(_refuse(world, connection, message, begun, outcome))
+                # A caller who has gone has had an answer, which said that the message goes on.
+                told = begun.caller_waits and now <= wait_until
+                settled = Settled(_refuse(world, connection, message, outcome, told=told))
             case Unavailable() if in_charge:
                 settled = _try_later(world, connection, message, outcome, wait_until)
             case Unknown() if in_charge:
@@ -124,8 +126,8 @@ def taken_at(message: Message, now: datetime) -> datetime:
     return message.updated_at if message.status == UNKNOWN else now
 
 
-def _refuse(world: Deps, connection: Connection, message: Message, begun: Begun, outcome: Rejected) -> Message:
-    if not begun.caller_waits and not message.test and _may_pass(connection, message, outcome):
+def _refuse(world: Deps, connection: Connection, message: Message, outcome: Rejected, *, told: bool) -> Message:
+    if not told and not message.test and _may_pass(connection, message, outcome):
         return _wait_for_account(world, connection, message, outcome)
     error = ACCOUNT_REFUSED if outcome.kind == "account" else (REJECTED, outcome.reason)
     name, code = provider_of(world, message).name, outcome.error_code
@@ -152,7 +154,7 @@ def _wait_for_account(world: Deps, connection: Connection, message: Message, out
     # At the end of those that wait, so that the next probe is another message.
     due = world.clock.now() + timedelta(seconds=world.settings.account_probe_seconds)
     evidence = {"reason": "account_paused", "trouble": account_trouble(outcome)}
-    return requeue(world, connection, message, due, evidence=evidence)
+    return requeue(world, connection, message, due, evidence=evidence, in_the_end=ACCOUNT_REFUSED)
 
 
 def _try_later(

@@ -164,34 +164,34 @@ class Settings:
     )
     plivo_requests_per_5s: float = _setting(
         "SMSAPI_PLIVO_REQUESTS_PER_5S",
-        parsers.number(0, 1_000_000),
+        parsers.rate(1_000_000),
         "Requests to Plivo within any 5 seconds, of all processes. Plivo refuses more than 300. 0: no limit of ours.",
         default=280.0,
     )
     pace_account: float | None = _setting(
         "SMSAPI_PACE_ACCOUNT",
-        parsers.number(0, 1_000_000),
+        parsers.rate(1_000_000),
         "Segments a second of the whole account. 0: no pace. None: Plivo's 5, and no pace where SMSAPI_PLIVO_URL "
         "names another place.",
     )
     pace_long_code: float | None = _setting(
         "SMSAPI_PACE_LONG_CODE",
-        parsers.number(0, 1_000_000),
+        parsers.rate(1_000_000),
         "Segments a second of one long-code number. 0: no pace. None: Plivo's 1, as above.",
     )
     pace_toll_free: float | None = _setting(
         "SMSAPI_PACE_TOLL_FREE",
-        parsers.number(0, 1_000_000),
+        parsers.rate(1_000_000),
         "Segments a second of one toll-free number. 0: no pace. None: Plivo's 25, as above.",
     )
     pace_short_code: float | None = _setting(
         "SMSAPI_PACE_SHORT_CODE",
-        parsers.number(0, 1_000_000),
+        parsers.rate(1_000_000),
         "Segments a second of one short code. 0: no pace. None: Plivo's 100, as above.",
     )
     pace_alphanumeric: float | None = _setting(
         "SMSAPI_PACE_ALPHANUMERIC",
-        parsers.number(0, 1_000_000),
+        parsers.rate(1_000_000),
         "Segments a second of one alphanumeric sender. 0 or None: no pace but the account's: Plivo publishes none.",
     )
     queue_max_depth: int = _setting(

@@ -75,20 +75,20 @@ def seconds(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
-def number(low: float, high: float) -> Callable[[str], float]:
-    """Return a parser of numbers between the two."""
+def rate(high: float) -> Callable[[str], float]:
+    """Return a parser of rates up to this one: 0, or no less than one in a thousand units of time."""
 
     def parse(value: str) -> float:
-        try:
-            found = float(value)
-        except ValueError:
-            raise ValueError("must be a number") from None
-        # "not <=" also refuses a NaN, which compares false with everything.
-        if not low <= found <= high:
-            raise ValueError(f"must be from {low:g} to {high:g}")
-        return found
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value, re.ASCII) or not (
+            float(value) == 0 or _LOWEST_RATE <= float(value) <= high
+        ):
+            raise ValueError(f"must be 0 or a number from {_LOWEST_RATE:g} to {high:g}")
+        return float(value)
 
     return parse
+
+
+_LOWEST_RATE = 0.001
 
 
 def boolean(value: str) -> bool:

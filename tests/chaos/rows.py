@@ -37,7 +37,7 @@ _WAYS = (
     Rule("wrong_json", taken=False),
     Rule("slow", seconds=CALL_SECONDS / 2),
     # Taken after we have given the call up, and before anybody looks.
-    Rule("slow", seconds=CALL_SECONDS + DOUBT_SECONDS / 2),
+    Rule("slow", seconds=CALL_SECONDS + DOUBT_SECONDS / 8),
 )
 
 
@@ -126,8 +126,8 @@ def postgres_frozen(cluster: Cluster, until: Event) -> None:
 
 
 def plivo_failing(cluster: Cluster, until: Event) -> None:
-    """Plivo fails in every way in two calls of three."""
-    with _failing(cluster, 2 / 3):
+    """Plivo fails in every way in two calls of five."""
+    with _failing(cluster, 0.4):
         until.wait()
     cluster.note()
 

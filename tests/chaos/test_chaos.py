@@ -1,0 +1,22 @@
+"""The short form of ``make chaos``: everything at once, for a few seconds."""
+
+from tests.chaos import rows
+from tests.chaos.cluster import Cluster
+from tests.chaos.run import run
+
+# Less patient than in the long form, so that what is lost is missed sooner.
+HASTE = {
+    "SMSAPI_LEASE_SECONDS": 3,
+    "SMSAPI_PLIVO_TOTAL_TIMEOUT_SECONDS": 2,
+    "SMSAPI_RECONCILE_AFTER_SECONDS": 2,
+    "SMSAPI_BREAKER_OPEN_SECONDS": 1,
+    "SMSAPI_RETRY_CAP_SECONDS": 2,
+}
+
+
+def test_while_processes_die_and_plivo_fails_nothing_is_lost_and_nobody_is_texted_twice():
+    with Cluster(workers=2, **HASTE) as cluster:
+        result = run(cluster, rows.everything, messages=300, per_second=60, load_seconds=60, settle_seconds=40)
+    assert result.tally.is_clean, "\n".join(result.stories)
+    assert (result.tally.accepted, result.tally.taken) == (300, 300)
+    assert result.deaths > 0

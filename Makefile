@@ -56,6 +56,10 @@ format: .venv/.dev  ## rewrite the code in the house format
 bench: services .venv/.dev  ## run the benchmarks
 	$(BIN)/python -m benchmarks $(ARGS)
 
+.PHONY: chaos
+chaos: services .venv/.dev  ## break everything under load, for a quarter of an hour, and count; ARGS="--only killed"
+	$(BIN)/python -m tests.chaos $(ARGS)
+
 ##@ Keep
 .PHONY: openapi
 openapi: .venv/.run  ## write openapi.yaml from the code
@@ -64,8 +68,8 @@ openapi: .venv/.run  ## write openapi.yaml from the code
 
 .PHONY: lock
 lock: $(BIN)/uv  ## solve the dependencies again; ARGS=--upgrade takes newer ones
-	$(UV_LOCKED) $(ARGS) --extra sentry pyproject.toml -o requirements.lock
-	$(UV_LOCKED) $(ARGS) --extra sentry pyproject.toml --group dev -o requirements-dev.lock
+	$(UV_LOCKED) $(ARGS) --extra sentry --extra rabbitmq pyproject.toml -o requirements.lock
+	$(UV_LOCKED) $(ARGS) --extra sentry --extra rabbitmq pyproject.toml --group dev -o requirements-dev.lock
 	printf '%s\n' hatchling editables | $(UV_LOCKED) $(ARGS) -c requirements-dev.lock - -o requirements-build.lock
 
 .PHONY: clean

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 COMPOSE = yaml.safe_load(COMPOSE_TEXT)
-OURS = ("api", "migrate", "simulator")
+OURS = ("api", "worker", "migrate", "simulator")
 
 
 def found(pattern, text):
@@ -30,8 +30,9 @@ def test_every_variable_of_the_containers_is_a_setting_of_the_service():
     assert given <= known
 
 
-def test_the_engine_waits_longer_for_the_api_to_stop_than_the_api_for_its_requests():
-    patience = COMPOSE["services"]["api"]["stop_grace_period"]
+@pytest.mark.parametrize("service", ["api", "worker"])
+def test_the_engine_waits_longer_for_a_service_to_stop_than_the_service_for_its_calls(service):
+    patience = COMPOSE["services"][service]["stop_grace_period"]
     assert int(found(r"^(\d+)s$", patience)) > read_settings({}).graceful_seconds
 
 

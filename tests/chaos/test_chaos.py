@@ -1,6 +1,9 @@
 """The short form of ``make chaos``: everything at once, for a few seconds."""
 
+from pathlib import Path
+
 from tests.chaos import rows
+from tests.chaos.__main__ import ROWS
 from tests.chaos.cluster import Cluster
 from tests.chaos.run import run
 
@@ -20,3 +23,8 @@ def test_while_processes_die_and_plivo_fails_nothing_is_lost_and_nobody_is_texte
     assert result.tally.is_clean, "\n".join(result.stories)
     assert (result.tally.accepted, result.tally.taken) == (300, 300)
     assert result.deaths > 0
+
+
+def test_every_row_is_in_the_documentation():
+    page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
+    assert [disturb.__name__ for disturb, _, _ in ROWS if f"| `{disturb.__name__}` |" not in page] == []

@@ -43,6 +43,13 @@ def test_every_problem_has_advice_that_says_something():
         assert "|" not in problem.advice
 
 
+def test_every_promise_of_delivery_names_a_test_that_is_there():
+    named = re.findall(r"`(tests/\S+\.py)::(test_\w+)`", (DOCS / "delivery.md").read_text(encoding="utf-8"))
+    assert len(named) > 20
+    for path, test in named:
+        assert f"def {test}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path} has no {test}"
+
+
 def test_every_link_between_the_documents_leads_somewhere():
     for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]:
         for target in re.findall(r"\]\((?!https?://)([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):

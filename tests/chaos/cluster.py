@@ -41,16 +41,6 @@ class Cluster:
     """
 
     def __init__(self, *, apis: int = 2, workers: int = 3, **settings: Any) -> None:
-        self.postgres = start_postgres()
-        self.redis = start_redis()
-        self.simulator = Simulator(
-            auth_id=AUTH_ID,
-            auth_token=AUTH_TOKEN,
-            requests_per_5s=None,
-            lists_per_minute=None,
-            receipt_scale=0.05,
-            receipt_retries=(1, 2),
-        )
         self.disturbed_at = 0.0
         self.deaths = 0
         self._counts = (apis, workers)
@@ -65,9 +55,9 @@ class Cluster:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.enter_context(self.postgres)
-            stack.enter_context(self.redis)
-            stack.enter_context(self.simulator)
+            self.postgres = stack.enter_context(start_postgres())
+            self.redis = stack.enter_context(start_redis())
+            self.simulator = stack.enter_context(_plivo())
             self.store = Database(self.postgres.url)
             stack.callback(self.store.close)
             migrations.upgrade(self.store)
@@ -92,11 +82,12 @@ class Cluster:
     def kill_something(self) -> None:
         """End an API or a worker, or a single process of one, by SIGKILL."""
         family = self._freeze_one()
-        for pid in [random.choice(family)] if family and random.random() < 0.5 else family:
+        victims = [random.choice(family)] if family and random.random() < 0.5 else family or self._replaceable()
+        for pid in victims:
             send_signal(pid, signal.SIGKILL)
         for pid in family:
             send_signal(pid, signal.SIGCONT)
-        self.deaths += bool(family)
+        self.deaths += bool(victims)
         self.note()
 
     def freeze_something(self) -> list[int]:
@@ -109,10 +100,15 @@ class Cluster:
 
         On a small machine nothing would ever get done otherwise: to start takes longer than to be killed again.
         """
-        kinds = ([unit for unit in units if _is_at_work(unit)] for units in (self._apis, self._workers))
+        kinds = ([unit for unit in units if _children(unit)] for units in (self._apis, self._workers))
         found = [unit for units in kinds if len(units) > 1 for unit in units]
         process = random.choice(found).process if found else None
         return [] if process is None else freeze(process.pid)
+
+    def _replaceable(self) -> list[int]:
+        """Return a process that its parent has replaced in a moment: gunicorn's workers."""
+        found = [pid for api in self._apis for pid in _children(api)]
+        return random.sample(found, min(1, len(found)))
 
     def end(self) -> None:
         """End every API and every worker; the stores stay."""
@@ -174,9 +170,23 @@ class Cluster:
         return found
 
 
-def _is_at_work(unit: Running) -> bool:
-    """Say whether it has got as far as having a child."""
-    return unit.process is not None and unit.process.poll() is None and bool(children(unit.process.pid))
+def _plivo() -> Simulator:
+    return Simulator(
+        auth_id=AUTH_ID,
+        auth_token=AUTH_TOKEN,
+        requests_per_5s=None,
+        lists_per_minute=None,
+        receipt_scale=0.05,
+        receipt_retries=(1, 2),
+    )
+
+
+def _children(unit: Running) -> list[int]:
+    """Return the children of one at work; one that is starting has none."""
+    try:
+        return children(unit.process.pid) if unit.process is not None else []
+    except OSError:
+        return []
 
 
 def _directory(name: str) -> Path:

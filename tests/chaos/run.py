@@ -3,8 +3,9 @@
 import itertools
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Event, Thread
+from threading import Event
 
 from smsapi.errors import StoreUnavailable
 from tests.chaos.callers import Callers, orders
@@ -44,14 +45,17 @@ def run(
     It ends after ``load_seconds`` and ``settle_seconds`` at the latest; what is not settled by then is ``unknown``.
     """
     until, started = Event(), time.monotonic()
-    disturbing = Thread(target=disturb, args=(cluster, until))
-    wanted = itertools.islice(orders(), messages)
-    with Callers(cluster.urls, cluster.key, wanted, threads=_THREADS, per_second=per_second) as callers:
-        disturbing.start()
-        nearly = messages * _NEARLY
-        _wait(lambda: callers.are_done() and cluster.simulator.store.count() >= nearly, load_seconds)
-        until.set()
-        disturbing.join()
+    wanted, nearly = itertools.islice(orders(), messages), messages * _NEARLY
+    with (
+        ThreadPoolExecutor(1) as executor,
+        Callers(cluster.urls, cluster.key, wanted, threads=_THREADS, per_second=per_second) as callers,
+    ):
+        disturbing = executor.submit(disturb, cluster, until)
+        try:
+            _wait(lambda: callers.are_done() and cluster.simulator.store.count() >= nearly, load_seconds)
+        finally:
+            until.set()
+        disturbing.result()
         _wait(lambda: callers.are_done() and _is_settled(cluster), settle_seconds)
         ended = time.monotonic()
         alone_at = max(cluster.disturbed_at, callers.ledger.last_acknowledged_at)

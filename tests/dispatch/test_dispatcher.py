@@ -178,14 +178,14 @@ def test_while_plivo_is_gone_messages_are_taken_and_after_it_they_go_out_once(ma
         world = world_of(app)
         messages = queue(app, 10, caller)
         dispatching(app)
-        eventually(lambda: b"smsapi_stopped{gate=\"circuit\"} 1.0" in caller.get("/metrics").data)
+        eventually(lambda: b'smsapi_stopped{gate="circuit"} 1.0' in caller.get("/metrics").data)
         down = caller.send(headers={"Prefer": "wait=0"})
         assert (down.status_code, down.get_json()["status"]) in {(202, "queued"), (202, "sending")}
         assert counts_by_status(world).keys() <= {"queued", "sending"}
         plivo.start()
         eventually(settled(world, sent=11))
         assert plivo.store.count() == 11
-        assert b"smsapi_stopped{gate=\"circuit\"} 0.0" in caller.get("/metrics").data
+        assert b'smsapi_stopped{gate="circuit"} 0.0' in caller.get("/metrics").data
         reasons = {row.reason for message in messages for row in attempts_of(world, message)}
         assert reasons == {"the connection was refused", None}
 

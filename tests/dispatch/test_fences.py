@@ -14,9 +14,9 @@ from smsapi.dispatch.claims import Claim, claim_chores
 from smsapi.errors import StoreUnavailable
 from smsapi.messages.statuses import SENDING
 from smsapi.plivo.outcomes import Rejected, Unavailable
+from smsapi.send.deliver import run
 from tests.conftest import new_caller
 from tests.support.dispatching import ASYNC, attempts_of, claim, row_of, run_due, world_of
-from smsapi.send.deliver import run
 from tests.support.providers import Scripted, taken
 
 LEASE = 30

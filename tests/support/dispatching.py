@@ -9,8 +9,8 @@ from sqlalchemy import insert, select
 from smsapi.deps import Deps
 from smsapi.dispatch.chores import reconcile_due, run_chore
 from smsapi.dispatch.claims import claim_chores, claim_to_send
-from smsapi.messages.flows import find_work
 from smsapi.ids import new_id
+from smsapi.messages.flows import find_work
 from smsapi.messages.models import message_attempts, messages
 from smsapi.send.begin import Begun
 from smsapi.send.deliver import run

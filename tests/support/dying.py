@@ -6,6 +6,7 @@ environment, and writes ``-9`` or whatever else that process ended with. Forked 
 code takes longer than all else: nothing is opened before the fork. With the end of its input all of it ends.
 """
 
+import itertools
 import os
 import signal
 import socket
@@ -74,7 +75,9 @@ class Mortal:
         assert self._process.stdout is not None
         ready, _, _ = select([self._process.stdout], [], [], _SECONDS_TO_DIE)
         assert ready, f"it did not die in {_SECONDS_TO_DIE:.0f} s: {self.said()}"
-        return int(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        assert line, self.said()
+        return int(line)
 
     def said(self) -> str:
         """Return the end of its log."""
@@ -82,7 +85,7 @@ class Mortal:
 
 
 def _die_at(point: str, passing: int) -> Callable[[str], None]:
-    passed = iter(range(1, 1_000_000))
+    passed = itertools.count(1)
 
     def checkpoint(name: str) -> None:
         # Only the iterator counts: it is one step, whichever thread asks.

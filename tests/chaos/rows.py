@@ -133,12 +133,14 @@ def plivo_failing(cluster: Cluster, until: Event) -> None:
 
 
 def plivo_gone(cluster: Cluster, until: Event) -> None:
-    """Nothing listens where Plivo was, for three seconds at a time."""
+    """Nothing listens where Plivo was, for three seconds of fifteen."""
+    # In between for longer than the circuit stays open: nothing would be sent otherwise.
     while not until.wait(3):
         cluster.simulator.stop()
         until.wait(3)
         cluster.simulator.start()
         cluster.note()
+        until.wait(9)
 
 
 @contextmanager

@@ -170,7 +170,7 @@ def test_a_wrong_method_is_told_the_right_ones(hostile):
         ("DELETE", "/v1/messages", both),
         ("TRACE", "/v1/messages", both),
         ("BREW", "/v1/messages", both),
-        ("PATCH", "/v1/messages/msg_0", reading),
+        ("PUT", "/v1/messages/msg_0", reading | {"PATCH"}),
         ("POST", "/v1/messages/msg_0/events", reading),
     ):
         answer = hostile(method, path, GOOD, Content_Type=JSON)

@@ -1,11 +1,12 @@
 """Prometheus metrics: one set for each app, right under several processes where PROMETHEUS_MULTIPROC_DIR is set."""
 
+import errno
 import os
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from smsapi.errors import Unavailable
@@ -98,3 +99,19 @@ class Metrics:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)
+
+
+def serve_metrics(host: str, port: int) -> bool:
+    """Show the metrics of all processes that share a directory, on a thread of this process.
+
+    Return False where another process has the port already, which shows the same.
+    """
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    try:
+        start_http_server(port, addr=host, registry=registry)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return False
+    return True

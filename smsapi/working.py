@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import runpy
+import shutil
 import signal
 import sys
 import threading
@@ -21,6 +22,7 @@ from smsapi.deps import Deps
 from smsapi.dispatch.engine import Dispatcher
 from smsapi.dispatch.hints import Hints
 from smsapi.log import configure_logging, get_logger, log_uncaught
+from smsapi.metrics import serve_metrics
 from smsapi.sentry import install_sentry
 from smsapi.settings import Settings, read_settings
 from smsapi.timekeeping import Timekeeper
@@ -95,6 +97,9 @@ def boot() -> None:
         sending = Sending(world)
         broker = StubBroker(middleware=[]) if sending.hints is None else sending.hints.broker
         broker.add_middleware(_Ending(world, sending))
+        if settings.worker_metrics_bind is not None:
+            host, _, port = settings.worker_metrics_bind.rpartition(":")
+            serve_metrics(host.strip("[]"), int(port))
         sending.start()
     except Exception:  # dramatiq would let its traceback be printed as it is
         log.exception("worker_failed")
@@ -132,7 +137,11 @@ def main() -> None:
     configure_logging(read_settings().log_level)
     given = ["smsapi.working:boot", "--threads=1", "--skip-logging", f"--worker-shutdown-timeout={_LISTENERS_STOP_MS}"]
     sys.argv[1:] = [*given, *sys.argv[1:]]
-    runpy.run_module("dramatiq", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module("dramatiq", run_name="__main__", alter_sys=True)
+    finally:
+        if own := os.environ.get("SMSAPI_OWN_METRICS_DIR"):
+            shutil.rmtree(own, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import signal
 from contextlib import ExitStack
 
 import pytest
+import requests
 
 from smsapi.errors import SmsapiError
 from smsapi.plivo.simulator.faults import Rule
@@ -36,9 +37,16 @@ def is_over(app):
 def test_a_worker_on_one_machine_that_is_told_to_stop_ends_what_it_began(app, database_url, simulator):
     simulator.faults.replace([Rule("slow", seconds=0.3)])
     fill(app, COUNT)
-    with working(environment(database_url, simulator.url), processes=2, threads=2) as worker:
+    port = free_port()
+    environ = environment(database_url, simulator.url, SMSAPI_WORKER_METRICS_BIND=f"127.0.0.1:{port}")
+    with working(environ, processes=2, threads=2) as worker:
         worker.start()
+        eventually(lambda: 'smsapi_attempts_total{outcome="accepted"' in metrics_at(port))
         stop_in_the_middle(worker, app, simulator)
+
+
+def metrics_at(port):
+    return requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
 
 
 # One story, since each start costs seconds.

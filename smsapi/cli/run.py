@@ -38,10 +38,7 @@ def serve(*, bind: str | None) -> None:
         os.environ["SMSAPI_BIND"] = bind
     settings = _checked_settings()
     _check_free(settings.bind)
-    # Read by the metrics library when it is loaded, so it must be set before gunicorn loads anything of ours.
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        own = tempfile.mkdtemp(prefix="smsapi-metrics-")
-        os.environ |= {"PROMETHEUS_MULTIPROC_DIR": own, "SMSAPI_OWN_METRICS_DIR": own}
+    _share_metrics()
     gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:smsapi.serving", "smsapi.serving:application()"]
     os.execv(sys.executable, gunicorn)  # noqa: S606 - our own interpreter and arguments
 
@@ -53,8 +50,12 @@ def worker(*, processes: int, threads: int | None) -> None:
     """Send what was queued, by dramatiq; any number of workers share it. SIGTERM stops it gracefully."""
     if threads is not None:
         os.environ["SMSAPI_DISPATCH_THREADS"] = str(threads)
-    if _checked_settings().dispatch_threads == 0:
+    settings = _checked_settings()
+    if settings.dispatch_threads == 0:
         raise SmsapiError("A worker without threads sends nothing: SMSAPI_DISPATCH_THREADS is 0. Use --threads.")
+    if settings.worker_metrics_bind is not None:
+        _check_free(settings.worker_metrics_bind)
+        _share_metrics()
     # How often its idle thread looks whether it has to stop, in milliseconds; read when dramatiq is loaded.
     os.environ.setdefault("dramatiq_worker_timeout", "100")
     dramatiq = [sys.executable, "-m", "smsapi.working", f"--processes={processes}"]
@@ -69,6 +70,14 @@ def _checked_settings() -> Settings:
     with open_database():
         pass
     return settings
+
+
+def _share_metrics() -> None:
+    """Give the processes to come one directory for their metrics, where none was given."""
+    # Read by the metrics library when it is loaded, so it must be set before anything of ours is.
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        own = tempfile.mkdtemp(prefix="smsapi-metrics-")
+        os.environ |= {"PROMETHEUS_MULTIPROC_DIR": own, "SMSAPI_OWN_METRICS_DIR": own}
 
 
 def _make_metrics_directory() -> None:

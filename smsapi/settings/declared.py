@@ -322,6 +322,11 @@ class Settings:
         "Bearer token that /metrics asks for. None: open.",
         secret=True,
     )
+    worker_metrics_bind: str | None = _setting(
+        "SMSAPI_WORKER_METRICS_BIND",
+        parsers.bind_address,
+        "HOST:PORT at which `smsapi worker` shows the metrics of its processes, to whoever reaches it. None: nowhere.",
+    )
     docs: bool = _setting("SMSAPI_DOCS", parsers.boolean, "Serve the documentation page at /docs.", default=True)
     log_level: str = _setting(
         "SMSAPI_LOG_LEVEL", parsers.one_of("debug", "info", "warning", "error"), "What is logged.", default="info"

@@ -166,9 +166,9 @@ def _answer_late(world: Deps, found: Abandoned, claim: Claim, asked: _Asked) -> 
     with world.database.transaction() as connection:
         made = get_message(connection, found.subject_id, client_id=claim.client_id)
         late = answer_for(made, asked.preference, asked.request_id)
-        finish(connection, claim, late)
+        kept = finish(connection, claim, late)
     world.checkpoint("late.committed")
-    return Replayed(late)
+    return Replayed(kept)
 
 
 def answer_for(message: Message, preference: Preference, request_id: str) -> Answer:

@@ -177,12 +177,16 @@ _FINISH = (
         idempotency_keys.c.status.is_(None),
     )
     .values({name: bindparam(f"new_{name}") for name in ("status", "content_type", "headers", "body")})
+    .returning(idempotency_keys.c.key)
 )
 
 
-def finish(connection: Connection, claim: Claim, answer: Answer) -> None:
-    """Keep the answer for whoever comes again with the same key and body; one that is kept already stays."""
-    connection.execute(
+def finish(connection: Connection, claim: Claim, answer: Answer) -> Answer:
+    """Keep the answer for whoever comes again with the same key and body; one that is kept already stays.
+
+    Return the one that is kept, so that all are told the same.
+    """
+    kept = connection.execute(
         _FINISH,
         {
             "of_client": claim.client_id,
@@ -194,6 +198,14 @@ def finish(connection: Connection, claim: Claim, answer: Answer) -> None:
             "new_body": answer.body,
         },
     )
+    if kept.first() is not None:
+        return answer
+    where = {"client_id": claim.client_id, "route": claim.route, "key": claim.key}
+    row = connection.execute(select(idempotency_keys).filter_by(**where)).one_or_none()
+    # Its time may be over, and the key forgotten.
+    if row is None or row.status is None:
+        return answer
+    return Answer(row.status, row.body, dict(row.headers), row.content_type)
 
 
 def forget_expired(connection: Connection, now: datetime) -> int:

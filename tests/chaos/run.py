@@ -42,7 +42,8 @@ def run(
 ) -> Result:
     """Have so many messages sent while ``disturb`` does its worst; return what became of them.
 
-    It ends after ``load_seconds`` and ``settle_seconds`` at the latest; what is not settled by then is ``unknown``.
+    It is disturbed for ``load_seconds`` at the most, and left alone for ``settle_seconds`` after that; what is not
+    settled by then is ``unknown``.
     """
     until, started = Event(), time.monotonic()
     wanted, nearly = itertools.islice(orders(), messages), messages * _NEARLY

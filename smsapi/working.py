@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from typing import Final
 
 import dramatiq
@@ -31,6 +32,7 @@ log = get_logger()
 
 # How long dramatiq waits for its own threads, which only hear hints, once the dispatcher has stopped.
 _LISTENERS_STOP_MS: Final = 5000
+_LAST_SECONDS: Final = 10.0
 
 
 class Sending:
@@ -105,7 +107,9 @@ def boot() -> None:
         log.exception("worker_failed")
         sys.exit(1)
     dramatiq.set_broker(broker)
-    threading.Thread(target=_end_with_the_first_process, name="smsapi-parent", daemon=True).start()
+    threading.Thread(
+        target=_end_with_the_first_process, args=(settings.graceful_seconds,), name="smsapi-parent", daemon=True
+    ).start()
     log.info("worker_started", threads=settings.dispatch_threads)
 
 
@@ -124,12 +128,16 @@ class _Ending(dramatiq.Middleware):
         log.info("worker_stopped")
 
 
-def _end_with_the_first_process() -> None:
+def _end_with_the_first_process(graceful_seconds: float) -> None:
     """End as if told to once the process that started this one is gone: nobody would ever tell it."""
     first = multiprocessing.parent_process()
-    if first is not None:
-        first.join()
-        os.kill(os.getpid(), signal.SIGTERM)
+    if first is None:
+        return
+    first.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    # It may hang in dramatiq's own telling of that process that it has started, for ever.
+    time.sleep(graceful_seconds + _LAST_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main() -> None:

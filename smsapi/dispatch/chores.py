@@ -7,7 +7,7 @@ from sqlalchemy import Connection, update
 from smsapi.deps import Deps
 from smsapi.dispatch.claims import Claim, claim_chores
 from smsapi.messages.models import Message, messages
-from smsapi.messages.statuses import SENDING, WAITING
+from smsapi.messages.statuses import SENDING, UNKNOWN, WAITING
 from smsapi.messages.store import lock_message
 from smsapi.receipts.simulated import play_receipts
 from smsapi.reconcile.service import reconcile
@@ -23,6 +23,9 @@ def run_chore(world: Deps, claim: Claim) -> None:
     with world.database.transaction() as connection:
         message = lock_message(connection, claim.message_id)
         if message is None or message.epoch != claim.epoch:
+            return
+        if message.status == UNKNOWN:
+            # What its sender learnt after all came between the claim and here, and says when it is looked into.
             return
         if message.status == SENDING:
             lose_lease(world, connection, message)

@@ -33,19 +33,21 @@ _HOUSEKEEPING = timedelta(minutes=10)
 class Dispatcher:
     """Sends what is due, on its own threads, from ``start`` to ``stop``. One for each process, started after a fork.
 
-    ``threads`` are those that send anything. There are two more: one's worth of room for codes and one for chores, so
-    that neither waits until a slow Plivo has answered all the others.
+    ``threads`` are those that send anything. There are three more: one's worth of room for codes, one for chores and
+    one that looks into unknown outcomes, so that none waits until a slow Plivo has answered all the others, and that
+    however much there is to look at keeps nobody from sending.
     """
 
     def __init__(self, world: Deps, threads: int | None = None) -> None:
         self._world = world
         sending = (world.settings.dispatch_threads if threads is None else threads) + 1
-        self._threads = sending + 1
+        self._threads = sending + 2
         self._desk = Desk(world, sending)
         self._timekeeper = Timekeeper(world)
         self._stopping = threading.Event()
         self._nudged = threading.Event()
         self._hinted = threading.Semaphore(self._threads)
+        self._tidying = threading.Lock()
         self._reconciling = threading.Lock()
         self._worker: dramatiq.Worker | None = None
         self._sweeper: threading.Thread | None = None
@@ -126,7 +128,12 @@ class Dispatcher:
             self._desk.done(begun)
 
     def _do_chores(self) -> None:
-        run_chores(self._world, self._stopping.is_set)
+        # One thread at a time for each: the desk counts on all others to send what it begins for them.
+        if self._tidying.acquire(blocking=False):
+            try:
+                run_chores(self._world, self._stopping.is_set)
+            finally:
+                self._tidying.release()
         if self._reconciling.acquire(blocking=False):
             try:
                 reconcile_due(self._world, self._stopping.is_set)

@@ -22,6 +22,8 @@ CIRCUIT: Final = "circuit"
 ACCOUNT: Final = "account"
 
 _PROBED = (ACCOUNT, CIRCUIT)
+# No setting closes a stop for longer; one that says so was closed under a clock that has been set back since.
+_LONGEST_STOP = timedelta(hours=1)
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -94,9 +96,9 @@ def pay(database: Database, connection: Connection, tolls: Sequence[Toll], now: 
     found = _held(connection, keys)
     if len(found) < len(keys):
         found = _made(database, connection, keys)
-    late = max((found[key] for key in keys), key=lambda row: row.opens_at, default=None)
-    if late is not None and late.opens_at > now:
-        return Closed(late.key, late.opens_at)
+    late = _latest(tolls, found, now)
+    if late is not None:
+        return late
     _pay(connection, tolls, found, now)
     return None
 
@@ -182,18 +184,26 @@ def _closed(found: Mapping[str, Row[Any]], passing: Passing, now: datetime) -> C
         if key in found:
             return Closed(key, None)
     circuit, account = found.get(CIRCUIT), found.get(ACCOUNT)
-    if circuit is not None and circuit.detail.get("open") and circuit.opens_at > now:
+    if circuit is not None and circuit.detail.get("open") and _is_ahead(circuit.opens_at, now):
         return Closed(CIRCUIT, circuit.opens_at)
     if account is not None:
         probing = _probe_until(account)
-        if probing is not None and probing > now:
+        if probing is not None and _is_ahead(probing, now):
             return Closed(ACCOUNT, max(probing, account.opens_at))
-        if account.opens_at > now and not passing.caller_waits:
+        if _is_ahead(account.opens_at, now) and not passing.caller_waits:
             return Closed(ACCOUNT, account.opens_at)
-    latest = max(
-        (found[toll.key] for toll in passing.tolls if toll.key in found), key=lambda row: row.opens_at, default=None
-    )
-    return None if latest is None or latest.opens_at <= now else Closed(latest.key, latest.opens_at)
+    return _latest(passing.tolls, found, now)
+
+
+def _is_ahead(opens_at: datetime, now: datetime) -> bool:
+    return timedelta(0) < opens_at - now <= _LONGEST_STOP
+
+
+def _latest(tolls: Sequence[Toll], found: Mapping[str, Row[Any]], now: datetime) -> Closed | None:
+    """Return the pace of these that opens last, where any is closed."""
+    openings = [(toll.opening(found[toll.key].opens_at, now), toll.key) for toll in tolls if toll.key in found]
+    opens_at, key = max(openings, key=lambda opening: opening[0], default=(now, ""))
+    return Closed(key, opens_at) if opens_at > now else None
 
 
 def _probe_until(row: Row[Any]) -> datetime | None:

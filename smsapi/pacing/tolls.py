@@ -17,6 +17,7 @@ from smsapi.sms.sender import SenderKind, classify_sender
 
 CATCH_UP_SECONDS: Final = 0.1
 
+PACE_PREFIX: Final = "pace:"
 REQUESTS: Final = "pace:requests"
 ACCOUNT_SEGMENTS: Final = "pace:account"
 LIST: Final = "pace:list"
@@ -31,6 +32,10 @@ _PLIVO: Final[dict[SenderKind, float]] = {
     "short_code": 100.0,
     "alphanumeric": 0.0,
 }
+# More than any text has segments.
+_MOST_UNITS: Final = 100
+# So much is waited for; clocks that differ between hosts, or are corrected a little, change no pace.
+_SET_BACK_LITTLE: Final = timedelta(seconds=60)
 _REQUESTS_WINDOW_SECONDS: Final = 5.0
 _MINUTE_SECONDS: Final = 60.0
 
@@ -43,9 +48,18 @@ class Toll:
     cost: float
     per_second: float
 
+    def opening(self, opens_at: datetime, now: datetime) -> datetime:
+        """Return from when on this one may pass a gate that says ``opens_at``.
+
+        One that says to be closed for longer than any message closes it was passed under a clock that has been set back
+        since; it would keep everybody waiting for as much as that was.
+        """
+        longest = timedelta(seconds=_MOST_UNITS / self.per_second) + _SET_BACK_LITTLE
+        return now if opens_at - now > longest else opens_at
+
     def next_opening(self, opens_at: datetime, now: datetime) -> datetime:
         """Return from when on the next may pass, after this one passed at ``now`` a gate that was open by then."""
-        begun = max(opens_at, now - timedelta(seconds=CATCH_UP_SECONDS))
+        begun = max(self.opening(opens_at, now), now - timedelta(seconds=CATCH_UP_SECONDS))
         # Rounded up: a moment is kept to the microsecond, and too early by a part of one is too often.
         return begun + timedelta(microseconds=math.ceil(self.cost / self.per_second * 1_000_000))
 

@@ -5,12 +5,17 @@ doubt and few or none were taken: one question over the whole window settles the
 window it would take more pages than there are numbers in doubt, and each number is asked for by itself.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
+
+from sqlalchemy import tuple_, update
 
 from smsapi.deps import Deps
+from smsapi.messages.models import messages
+from smsapi.messages.statuses import UNKNOWN
 from smsapi.pacing.gates import pay
 from smsapi.pacing.tolls import toll_of_list
 from smsapi.plivo.listing import PAGE_SIZE
@@ -75,30 +80,67 @@ def batches(cases: Sequence[Case]) -> Iterator[Batch]:
         yield Batch(tuple(group))
 
 
-def read_list(world: Deps, batch: Batch, *, until: datetime) -> Sequence[Record] | TooMany | Later:
-    """Return every record that may be one of the batch, on all pages; waits for its turn, but not beyond ``until``."""
+class Hold:
+    """The lease of the messages that are looked into, which each answer of the list makes longer.
+
+    A list of many pages takes longer than one lease: were it broken off at its end, it would be begun from the start
+    each time, and end never.
+    """
+
+    def __init__(self, world: Deps, held: Mapping[UUID, int], stopping: Callable[[], bool]) -> None:
+        self._world = world
+        self._held = held
+        self.stopping = stopping
+        self.until = self._half_a_lease()
+
+    def renew(self) -> None:
+        """Begin the lease anew for those that are still held, where a good part of it is over."""
+        until = self._half_a_lease()
+        if (until - self.until).total_seconds() < self._world.settings.lease_seconds / 10:
+            return
+        columns = messages.c
+        due = self._world.clock.now() + timedelta(seconds=self._world.settings.lease_seconds)
+        mine = tuple_(columns.id, columns.epoch).in_(list(self._held.items()))
+        with self._world.database.transaction() as connection:
+            # What is settled already has no due time, or one of its own.
+            still = (mine, columns.status == UNKNOWN, columns.due_at.is_not(None))
+            connection.execute(update(messages).where(*still).values(due_at=due))
+        self.until = until
+
+    def _half_a_lease(self) -> datetime:
+        # The rest of it is for the call that began just before its end, and for writing down what that showed.
+        return self._world.clock.now() + timedelta(seconds=self._world.settings.lease_seconds / 2)
+
+
+def read_list(world: Deps, batch: Batch, hold: Hold) -> Sequence[Record] | TooMany | Later:
+    """Return every record that may be one of the batch, on all pages; waits for its turn as long as the hold lasts."""
     records: dict[str, Record] = {}
     total: int | None = None
     offset = _FIRST
     query = batch.query()
     while offset is not None:
-        page = _ask(world, Query(query.sender, query.to, query.since, query.until, offset), until)
+        page = _ask(world, Query(query.sender, query.to, query.since, query.until, offset), hold)
         if isinstance(page, Later):
             return page
         if query.to is None and page.total > PAGE_SIZE * len(batch.numbers):
             return TooMany()
         records |= {record.message_uuid: record for record in page.records}
         # Of the first page: what is taken while we read is newer than what is in doubt, and moves that to later pages.
-        total, offset = page.total if total is None else total, page.next_offset
+        total = page.total if total is None else total
+        if page.next_offset is not None and page.next_offset <= offset:
+            return Later("the list goes in a circle", world.settings.dispatch_sweep_seconds)
+        offset = page.next_offset
     if len(records) < (total or 0):
         # It changed in another way: what was skipped would count as never taken.
         return Later("the list changed while it was read", world.settings.dispatch_sweep_seconds)
     return list(records.values())
 
 
-def _ask(world: Deps, query: Query, until: datetime) -> Page | Later:
+def _ask(world: Deps, query: Query, hold: Hold) -> Page | Later:
+    if hold.stopping():
+        return Later("this process stops", 0.0)
     while (wait := _seconds_to_turn(world)) > 0:
-        if world.clock.now() + timedelta(seconds=wait) > until or wait > _LONGEST_PAUSE_SECONDS:
+        if world.clock.now() + timedelta(seconds=wait) > hold.until or wait > _LONGEST_PAUSE_SECONDS:
             return Later("the list may not be asked more often", wait)
         world.clock.sleep(wait)
     world.checkpoint("list.before")
@@ -107,6 +149,7 @@ def _ask(world: Deps, query: Query, until: datetime) -> Page | Later:
     if isinstance(found, LookupFailed):
         wait = world.retry_policy.delay(_AS_AFTER_ATTEMPT, found.retry_after_seconds, world.random)
         return Later(found.reason, max(wait, world.settings.dispatch_sweep_seconds))
+    hold.renew()
     return found
 
 

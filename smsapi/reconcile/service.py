@@ -24,7 +24,7 @@ from smsapi.plivo.magic import behaviour_of
 from smsapi.receipts.service import apply_receipt, read_receipt
 from smsapi.receipts.simulated import play_receipts
 from smsapi.reconcile.doubts import Case, read_cases, read_others
-from smsapi.reconcile.look import Batch, Later, TooMany, batches, read_list
+from smsapi.reconcile.look import Batch, Hold, Later, TooMany, batches, read_list
 from smsapi.reconcile.matching import NotTaken, Taken, Undecided, Verdict, conclude
 from smsapi.send.change import change, requeue
 
@@ -38,8 +38,7 @@ def reconcile(world: Deps, held: Mapping[UUID, int], stopping: Callable[[], bool
 
     No further question is asked once ``stopping`` says so.
     """
-    # The rest of the lease is for the call that began just before, and for writing down what it showed.
-    until = world.clock.now() + timedelta(seconds=world.settings.lease_seconds / 2)
+    hold = Hold(world, held, stopping)
     with world.database.read() as connection:
         cases = read_cases(world, connection, held)
     for case in (case for case in cases if case.message.test):
@@ -47,7 +46,7 @@ def reconcile(world: Deps, held: Mapping[UUID, int], stopping: Callable[[], bool
     waiting = list(batches([case for case in cases if not case.message.test]))
     while waiting:
         batch = waiting.pop(0)
-        found = Later("this process stops", 0.0) if stopping() else read_list(world, batch, until=until)
+        found = read_list(world, batch, hold)
         if isinstance(found, TooMany):
             waiting = [*batch.by_number(), *waiting]
         elif isinstance(found, Later):

@@ -5,10 +5,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, func, select, update
 
 from smsapi.deps import Deps
-from smsapi.messages.models import Message, messages
+from smsapi.messages.models import Message, message_attempts, messages
 from smsapi.messages.statuses import FAILED, QUEUED
 from smsapi.messages.store import add_event
 from smsapi.plivo.outcomes import Provider
@@ -66,7 +66,8 @@ def requeue(
     With ``evidence`` it is a decision, and an event. It is looked at no later than when it expires. The epoch moves on,
     so that whoever held it can no longer speak.
     """
-    begun = message.send_at or message.created_at
+    # Of what waited long for its turn, by an operator's pause or behind others, the first refusal is not the last.
+    begun = _first_attempt_at(connection, message) or message.send_at or message.created_at
     if (due - begun).total_seconds() > world.settings.retry_horizon_seconds:
         return conclude(world, connection, message, FAILED, in_the_end, evidence=evidence)
     due = due if message.expires_at is None else min(due, message.expires_at)
@@ -75,3 +76,10 @@ def requeue(
     if evidence is not None:
         add_event(connection, message, "message.queued", world.clock.now(), evidence)
     return queued
+
+
+def _first_attempt_at(connection: Connection, message: Message) -> datetime | None:
+    rows = message_attempts.c
+    query = select(func.min(rows.started_at)).where(rows.message_id == message.id)
+    started: datetime | None = connection.execute(query).scalar_one()
+    return started

@@ -17,10 +17,13 @@ from smsapi.deps import Deps
 from smsapi.errors import StoreUnavailable
 from smsapi.ids import show_id
 from smsapi.log import get_logger
+from smsapi.messages.flows import find_work
+from smsapi.messages.lanes import TEST
 from smsapi.messages.models import Message, messages
-from smsapi.messages.statuses import WAITING
+from smsapi.messages.statuses import QUEUED, SENDING, WAITING
 from smsapi.messages.store import get_message
 from smsapi.pacing.gates import Closed
+from smsapi.pacing.tolls import PACE_PREFIX, SENDER_PREFIX
 from smsapi.plivo.outcomes import Dlt, Outcome, Outgoing, Unavailable
 from smsapi.send.begin import Begun, Gone, begin_held
 from smsapi.send.change import provider_of
@@ -36,6 +39,7 @@ _STORE_RETRY_SECONDS = 0.25
 # A gate may be opened before its time, and a pace's next slot be somebody else's: ask again this often.
 _LONGEST_WAIT_AT_A_GATE_SECONDS = 0.5
 _SHORTEST_WAIT_AT_A_GATE_SECONDS = 0.005
+_LOOK_AGAIN_SECONDS = 0.1
 
 
 def deliver(world: Deps, message_id: UUID, epoch: int, *, wait_until: datetime) -> Message:
@@ -80,6 +84,9 @@ def _begin_when_open(world: Deps, message_id: UUID, epoch: int, number: int, wai
         now = world.clock.now()
         if begun.opens_at is None or begun.opens_at > wait_until:
             return _hand_over(world, message_id, epoch, begun)
+        if _others_wait_at(world, begun):
+            # Whoever waits right at the gate is always the first through it: what is queued would stand still.
+            return _follow(world, _hand_over(world, message_id, epoch, begun), wait_until)
         wait = min((begun.opens_at - now).total_seconds(), _LONGEST_WAIT_AT_A_GATE_SECONDS)
         world.clock.sleep(max(wait, _SHORTEST_WAIT_AT_A_GATE_SECONDS))
 
@@ -92,6 +99,27 @@ def _hand_over(world: Deps, message_id: UUID, epoch: int, closed: Closed) -> Mes
     with world.database.transaction() as connection:
         connection.execute(update(messages).where(*held).values(due_at=world.clock.now(), epoch=columns.epoch + 1))
         return get_message(connection, message_id)
+
+
+def _others_wait_at(world: Deps, closed: Closed) -> bool:
+    """Say whether anything that is queued needs this pace too, so that the lanes' turns have to decide."""
+    if not closed.key.startswith(PACE_PREFIX):
+        return False
+    with world.database.read() as connection:
+        flows = find_work(connection, world.clock.now()).flows
+    sender = closed.key.removeprefix(SENDER_PREFIX)
+    of_one = closed.key.startswith(SENDER_PREFIX)
+    return any(flow.lane != TEST and (not of_one or flow.sender == sender) for flow in flows)
+
+
+def _follow(world: Deps, message: Message, wait_until: datetime) -> Message:
+    """Return how a message stands that a dispatcher sends, when it is settled or its caller's patience ends."""
+    world.bell.ring()
+    while message.status in {QUEUED, SENDING} and world.clock.now() < wait_until:
+        world.clock.sleep(_LOOK_AGAIN_SECONDS)
+        with world.database.read() as connection:
+            message = get_message(connection, message.id)
+    return message
 
 
 def _insist(world: Deps, write: Callable[[], _T]) -> _T:
@@ -109,8 +137,10 @@ def _insist(world: Deps, write: Callable[[], _T]) -> _T:
 def _call(world: Deps, message: Message) -> Outcome:
     provider = provider_of(world, message)
     world.checkpoint("call.before")
-    if message.due_at is not None and message.due_at <= world.clock.now():
-        # This process stood still since the attempt began, and by now others may have shown that nothing was taken.
+    latest = world.clock.now() + timedelta(seconds=world.settings.plivo_total_timeout_seconds)
+    if message.due_at is not None and message.due_at <= latest:
+        # This process stood still since the attempt began: before the call is over others may take its outcome for
+        # unknown, and what Plivo takes after the lease is not looked for.
         log.warning("held_up", message_id=show_id("msg", message.id), number=message.attempts)
         return Unavailable("the lease was over before the call", local=True)
     started = time.perf_counter()

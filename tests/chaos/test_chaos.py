@@ -9,7 +9,7 @@ from tests.chaos.run import run
 
 # Less patient than in the long form, so that what is lost is missed sooner.
 HASTE = {
-    "SMSAPI_LEASE_SECONDS": 3,
+    "SMSAPI_LEASE_SECONDS": 4,
     "SMSAPI_PLIVO_TOTAL_TIMEOUT_SECONDS": 2,
     "SMSAPI_RECONCILE_AFTER_SECONDS": 2,
     "SMSAPI_BREAKER_OPEN_SECONDS": 1,

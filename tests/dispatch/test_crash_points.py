@@ -71,7 +71,7 @@ def mortal(database_url, speechless, tmp_path):
     environ = environment(
         database_url,
         speechless.url,
-        SMSAPI_PLIVO_TOTAL_TIMEOUT_SECONDS="2",
+        SMSAPI_PLIVO_TOTAL_TIMEOUT_SECONDS="1",
         SMSAPI_LEASE_SECONDS="2.5",
         SMSAPI_RECONCILE_AFTER_SECONDS="0.5",
         SMSAPI_PLIVO_LIST_PER_MINUTE="6000",

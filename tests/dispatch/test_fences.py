@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Connection
@@ -13,7 +13,7 @@ from smsapi.dispatch.chores import run_chore
 from smsapi.dispatch.claims import Claim, claim_chores
 from smsapi.errors import StoreUnavailable
 from smsapi.messages.statuses import SENDING
-from smsapi.plivo.outcomes import Rejected, Unavailable
+from smsapi.plivo.outcomes import Rejected, Unavailable, Unknown
 from smsapi.send.deliver import run
 from tests.conftest import new_caller
 from tests.support.dispatching import ASYNC, attempts_of, claim, row_of, run_due, world_of
@@ -167,3 +167,18 @@ def test_what_waits_keeps_its_due_time_whatever_a_claim_of_it_says(queued, clock
     assert row_of(world, message) == row
     assert run_due(world) == 1
     assert caller.message(message["id"])["status"] == "sent"
+
+
+def test_a_doubt_that_comes_between_a_chores_claim_and_its_run_is_looked_into_all_the_same(queued, clock):
+    def claim_it(_):
+        clock.advance(LEASE + 1)
+        claimed.extend(chores(world))
+
+    claimed = []
+    world, _, message = queued(provider=Scripted(Unknown("no answer"), taken(), before=claim_it))
+    assert run_due(world) == 1
+    run_chore(world, claimed[0])
+    assert row_of(world, message).due_at == clock.now() + timedelta(seconds=60)
+    clock.advance(61)
+    run_due(world)
+    assert row_of(world, message).status == "queued"

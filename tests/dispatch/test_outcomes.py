@@ -153,6 +153,17 @@ def test_a_message_is_given_up_at_the_end_of_the_horizon(scripted, clock):
     assert run_due(world) == 0
 
 
+def test_what_waited_long_for_its_turn_is_not_given_up_at_its_first_refusal(scripted, clock):
+    world, _, caller = scripted(THROTTLED, taken(), retry_horizon_seconds=100.0)
+    message = caller.send(headers=ASYNC).get_json()
+    clock.advance(3600)  # behind a campaign, or a pause
+    assert run_due(world) == 1
+    assert caller.message(message["id"])["status"] == "queued"
+    clock.advance(10)
+    assert run_due(world) == 1
+    assert caller.message(message["id"])["status"] == "sent"
+
+
 def test_each_attempt_is_written_down_before_its_call(scripted):
     seen = []
 

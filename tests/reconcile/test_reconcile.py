@@ -214,9 +214,10 @@ def test_every_page_is_read_before_anything_is_concluded(doubtful, clock):
 def test_the_list_is_asked_no_more_often_than_plivo_allows(doubtful, clock):
     asked_at = []
 
-    def listed(_query):
+    def listed(query):
         asked_at.append(clock.now())
-        return Page((), 400, 20)
+        # Much was taken, but not of ours: each number has to be asked for by itself.
+        return Page((record(clock, to="+14155559999"),), 4000, 20) if query.to is None else Page((), 0, None)
 
     world, provider, caller = doubtful(LOST, plivo_list_per_minute=20, lease_seconds=3600)
     for number in range(60):
@@ -229,6 +230,36 @@ def test_the_list_is_asked_no_more_often_than_plivo_allows(doubtful, clock):
     assert len(asked_at) > 60
     for start in asked_at:
         assert sum(start <= moment < start + timedelta(seconds=60) for moment in asked_at) <= 20
+
+
+def test_a_list_that_takes_longer_than_a_lease_to_read_is_read_to_its_end(doubtful, clock):
+    world, provider, caller = doubtful(LOST, lease_seconds=60.0)
+    for number in range(30):
+        caller.send(to=f"+1415555{2000 + number}")
+        clock.advance(10)
+    strangers = [
+        record(clock, to=f"+1415559{1000 + n}", uuid=f"{n:08d}-1111-4111-8111-111111111111") for n in range(400)
+    ]
+
+    def listed(query):
+        end = query.offset + 20
+        return Page(tuple(strangers[query.offset : end]), 400, end if end < 400 else None)
+
+    provider.listed = listed
+    clock.advance(61)
+    run_due(world)
+    assert [query.offset for query in provider.queries] == list(range(0, 400, 20))
+    assert counts_by_status(world) == {"queued": 30}
+
+
+def test_a_list_that_goes_in_a_circle_says_nothing(doubtful, clock):
+    world, provider, caller = doubtful(LOST)
+    message = caller.send().get_json()
+    provider.listed = lambda query: Page((record(clock, to="+14155559999"),), 40, 20)
+    clock.advance(61)
+    run_due(world)
+    assert len(provider.queries) == 2
+    assert caller.message(message["id"])["status"] == "unknown"
 
 
 def test_a_receipt_has_the_first_word(live, simulator):

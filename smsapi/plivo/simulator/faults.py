@@ -25,7 +25,8 @@ _ALWAYS_AS_NAMED = frozenset({"429", "reset_before", "reset_after", "slow"})
 class Rule:
     """One fault: ``kind`` with what chance, at most how often (None is no end), and its own details.
 
-    ``seconds`` is how long ``hang`` and ``slow`` take. ``retry_after`` in seconds goes with 429 and, where given, 503.
+    ``seconds`` is how long ``hang`` and ``slow`` take. ``retry_after`` in seconds goes with 429 (0: none does) and,
+    where given, 503.
     ``taken`` says whether the message is taken all the same; by default it is for ``reset_after``, ``wrong_json`` and
     ``slow``.
     """

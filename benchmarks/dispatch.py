@@ -182,7 +182,7 @@ def _workers(database: Database, environment: dict[str, str], url: str, processe
         rate = _rate(url)
         spent = (cpu_seconds(pid) - cpu) / max(1, (_taken(url) or 0) - before)
     with database.transaction() as connection:
-        connection.execute(text("TRUNCATE messages, message_attempts, message_events"))
+        connection.execute(text("TRUNCATE messages, message_attempts, events"))
     return rate, spent * 1000
 
 

@@ -19,6 +19,7 @@ from smsapi.db import Database
 from smsapi.deps import Deps
 from smsapi.errors import SettingsInvalid
 from smsapi.health import Health
+from smsapi.inbound.views import blueprint as inbound_blueprint
 from smsapi.limits.fallback import FallbackStore
 from smsapi.limits.gcra import Charge, Window
 from smsapi.limits.memory import MemoryStore
@@ -27,10 +28,12 @@ from smsapi.limits.store import LimitStore
 from smsapi.messages.flows import measure_due
 from smsapi.messages.views import blueprint as messages_blueprint
 from smsapi.metrics import Metrics
+from smsapi.optouts.views import blueprint as optouts_blueprint
 from smsapi.pacing.gates import is_closed, read_stops
 from smsapi.plivo.client import PlivoProvider
 from smsapi.plivo.retry import RetryPolicy
 from smsapi.pressure import Load, Pressure
+from smsapi.privacy.views import blueprint as privacy_blueprint
 from smsapi.receipts.views import blueprint as receipts_blueprint
 from smsapi.send.testmode import TestProvider
 from smsapi.send.views import blueprint as send_blueprint
@@ -40,9 +43,20 @@ from smsapi.web import handlers
 from smsapi.web.limiter import OneStepLimiter
 from smsapi.web.operations import operation_of
 from smsapi.web.service_routes import blueprint as service_blueprint
+from smsapi.webhooks.views import blueprint as webhooks_blueprint
 
 MAX_BODY_BYTES = 1024 * 1024
-_BLUEPRINTS = (auth_blueprint, send_blueprint, messages_blueprint, receipts_blueprint, service_blueprint)
+_BLUEPRINTS = (
+    auth_blueprint,
+    send_blueprint,
+    messages_blueprint,
+    inbound_blueprint,
+    optouts_blueprint,
+    privacy_blueprint,
+    receipts_blueprint,
+    service_blueprint,
+    webhooks_blueprint,
+)
 
 
 def create_app(settings: Settings, **replacements: Any) -> Flask:

@@ -20,12 +20,16 @@ The tree::
     │   ├── CountryNotAllowed
     │   ├── TextTooLong
     │   ├── TooManySegments
-    │   └── PriceTooHigh
+    │   ├── PriceTooHigh
+    │   └── RecipientOptedOut
     ├── IdempotencyError
     │   ├── IdempotencyKeyInvalid
     │   ├── IdempotencyKeyReused
     │   └── IdempotencyInProgress
     ├── TooLate                   the message no longer waits: it is on its way, or settled
+    ├── TooEarly                  the message still has to be sent, so what it needs cannot be erased
+    ├── TooManyEndpoints          the client has as many webhook endpoints as it may
+    ├── EventsExpired             the place in the list of events is not kept any more
     ├── NotUnknown                there is no doubt about the message that anybody could settle
     ├── RejectedByProvider        Plivo refused this message for good
     ├── ProviderAccount           Plivo refused because of our account
@@ -176,6 +180,19 @@ class PriceTooHigh(Refused):
     code = "price_too_high"
 
 
+class RecipientOptedOut(Refused):
+    """The recipient does not want to be texted by this client, or from this sender.
+
+    ``opted_out_at`` says since when (RFC 3339), where that is known here.
+    """
+
+    code = "recipient_opted_out"
+
+    def __init__(self, detail: str, *, opted_out_at: str | None = None) -> None:
+        super().__init__(detail)
+        self.opted_out_at = opted_out_at
+
+
 class IdempotencyError(SmsapiError):
     """The Idempotency-Key cannot be honoured as asked."""
 
@@ -202,6 +219,24 @@ class TooLate(SmsapiError):
     """The message no longer waits, so it can be neither changed nor called off."""
 
     code = "too_late"
+
+
+class TooEarly(SmsapiError):
+    """The message still has to be sent or looked for, so nothing of it can be erased."""
+
+    code = "too_early"
+
+
+class TooManyEndpoints(SmsapiError):
+    """The client has as many webhook endpoints as it may."""
+
+    code = "too_many_endpoints"
+
+
+class EventsExpired(SmsapiError):
+    """The event to go on after is kept no more, or never was: what followed it may be missing."""
+
+    code = "events_expired"
 
 
 class NotUnknown(SmsapiError):

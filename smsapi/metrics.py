@@ -46,6 +46,9 @@ class Metrics:
         self._receipts = Counter(
             "smsapi_receipts_total", "Delivery reports by what they did.", ("result",), registry=registry
         )
+        self._inbound = Counter(
+            "smsapi_inbound_total", "Inbound texts by what was done with them.", ("result",), registry=registry
+        )
         self._degraded = Gauge(
             "smsapi_limits_degraded",
             "1 while limits are counted in the process because Redis is gone.",
@@ -78,6 +81,10 @@ class Metrics:
     def count_receipt(self, result: str) -> None:
         """Count a delivery report: applied, repeated, refused, or for a message that is not ours."""
         self._receipts.labels(result).inc()
+
+    def count_inbound(self, result: str) -> None:
+        """Count an inbound text: stored, repeated, refused, or not understood."""
+        self._inbound.labels(result).inc()
 
     def watch(self, *, limits_degraded: Callable[[], bool], stops: Callable[[], AbstractSet[str]]) -> None:
         """Set what ``refresh`` and ``expose`` look up; ``stops`` names the gates at which all sending stops."""

@@ -52,7 +52,7 @@ def test_requests_attempts_messages_and_receipts_are_counted(make_app):
         },
         **{
             f'smsapi_receipts_total{{result="{result}"}}': "1.0"
-            for result in ("applied", "repeated", "refused", "unknown_message", "not_understood")
+            for result in ("applied", "repeated", "refused", "parked", "not_understood")
         },
     }
     assert {name: found.get(name) for name in expected} == expected

@@ -23,6 +23,8 @@ clients = Table(
     Column("limits", Json, nullable=False),
     # Its share of the sending while several wait, against the others' in the same lane.
     Column("weight", Integer, nullable=False, server_default="1"),
+    # Words that opt out of its texts, besides those that everybody knows.
+    Column("optout_keywords", Json),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
 )
@@ -62,6 +64,7 @@ class Client:
     allowed_countries: tuple[str, ...] | None
     limits: dict[str, str]
     weight: int
+    optout_keywords: tuple[str, ...]
     created_at: datetime
     updated_at: datetime
 
@@ -122,6 +125,7 @@ def to_client(row: Row[Any], prefix: str = "") -> Client:
         allowed_countries=_tuple(value("allowed_countries")),
         limits=dict(value("limits")),
         weight=value("weight"),
+        optout_keywords=_tuple(value("optout_keywords")) or (),
         created_at=value("created_at"),
         updated_at=value("updated_at"),
     )

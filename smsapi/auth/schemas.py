@@ -220,6 +220,11 @@ _WEIGHT = (
 )
 
 
+_OPTOUT_KEYWORDS = (
+    "Words that opt out of this client's texts, besides STOP and its like: the whole text, in any case and spelling."
+)
+
+
 def _client_fields() -> dict[str, Any]:
     return {
         "default_sender": fields.String(allow_none=True, validate=check_sender),
@@ -233,6 +238,9 @@ def _client_fields() -> dict[str, Any]:
         ),
         "limits": fields.Nested(LimitsSchema),
         "weight": Whole(minimum=1, maximum=MAX_WEIGHT, metadata={"description": _WEIGHT}),
+        "optout_keywords": fields.List(
+            Line(maximum=40), validate=validate.Length(max=50), metadata={"description": _OPTOUT_KEYWORDS}
+        ),
     }
 
 
@@ -273,6 +281,7 @@ class ClientSchema(StrictSchema):
     allowed_countries = fields.List(fields.String(), required=True, allow_none=True)
     limits = fields.Nested(LimitsSchema, required=True)
     weight = fields.Integer(required=True, metadata={"description": _WEIGHT})
+    optout_keywords = fields.List(fields.String(), required=True, metadata={"description": _OPTOUT_KEYWORDS})
     created_at = fields.DateTime(required=True)
     updated_at = fields.DateTime(required=True)
 

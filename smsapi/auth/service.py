@@ -45,6 +45,7 @@ def create_client(connection: Connection, now: datetime, *, name: str, **values:
         "allowed_countries": None,
         "limits": {},
         "weight": 1,
+        "optout_keywords": [],
         **values,
     }
     check_default_sender(row["default_sender"], row["allowed_senders"])

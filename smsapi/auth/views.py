@@ -332,6 +332,7 @@ def present_client(client: Client) -> dict[str, Any]:
         "allowed_countries": None if client.allowed_countries is None else list(client.allowed_countries),
         "limits": client.limits,
         "weight": client.weight,
+        "optout_keywords": list(client.optout_keywords),
         "created_at": rfc3339(client.created_at),
         "updated_at": rfc3339(client.updated_at),
     }

@@ -17,6 +17,7 @@ _COMMANDS = {
     "keys": ("smsapi.cli.admin", "keys"),
     "messages": ("smsapi.cli.messages", "messages"),
     "openapi": ("smsapi.cli.run", "openapi"),
+    "privacy": ("smsapi.cli.privacy", "privacy"),
     "queue": ("smsapi.cli.queue", "queue"),
     "send": ("smsapi.cli.send", "send"),
     "serve": ("smsapi.cli.run", "serve"),

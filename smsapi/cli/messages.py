@@ -16,13 +16,14 @@ from smsapi.cli.queue import clock_of
 from smsapi.clock import rfc3339
 from smsapi.deps import Deps
 from smsapi.errors import SmsapiError
+from smsapi.events.store import Event, list_events
 from smsapi.ids import read_id, show_id
 from smsapi.log import mask_numbers, scrub
 from smsapi.messages.lanes import NAMES
 from smsapi.messages.models import Message, message_attempts
 from smsapi.messages.present import present_event, present_message
 from smsapi.messages.statuses import FINAL, QUEUED, UNKNOWN
-from smsapi.messages.store import Event, add_event, get_message, list_events
+from smsapi.messages.store import add_event, get_message
 from smsapi.send.after import OUTCOMES, Outcome, hold, resolve
 from smsapi.send.change import change
 from smsapi.settings import read_settings

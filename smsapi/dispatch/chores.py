@@ -1,14 +1,16 @@
 """What is done with a message that needs a look and is not to be sent, by how it stands."""
 
 from collections.abc import Callable
+from uuid import UUID
 
 from sqlalchemy import Connection, update
 
 from smsapi.deps import Deps
 from smsapi.dispatch.claims import Claim, claim_chores
 from smsapi.messages.models import Message, messages
-from smsapi.messages.statuses import SENDING, UNKNOWN, WAITING
+from smsapi.messages.statuses import SENDING, SENT, UNKNOWN, WAITING
 from smsapi.messages.store import lock_message
+from smsapi.receipts.overdue import ask_for_overdue
 from smsapi.receipts.simulated import play_receipts
 from smsapi.reconcile.service import reconcile
 from smsapi.send.settle import lose_lease
@@ -19,7 +21,10 @@ _UNKNOWN_AT_ONCE = 200
 
 
 def run_chore(world: Deps, claim: Claim) -> None:
-    """Say of what was being sent by somebody who died that its outcome is unknown; play a test key's receipts."""
+    """Say of what was being sent by somebody who died that its outcome is unknown; play a test key's receipts.
+
+    A live message that was sent stays as it is, for :func:`smsapi.receipts.overdue.ask_for_overdue`.
+    """
     with world.database.transaction() as connection:
         message = lock_message(connection, claim.message_id)
         if message is None or message.epoch != claim.epoch:
@@ -31,6 +36,8 @@ def run_chore(world: Deps, claim: Claim) -> None:
             lose_lease(world, connection, message)
         elif message.test and message.status not in WAITING:
             play_receipts(world, connection, message)
+        elif message.status == SENT:
+            return  # its report is overdue: several are asked for together
         else:
             _let_be(connection, message)
 
@@ -41,8 +48,9 @@ def _let_be(connection: Connection, message: Message) -> None:
     connection.execute(update(messages).where(*settled).values(due_at=None))
 
 
-def run_chores(world: Deps, stopping: Callable[[], bool]) -> None:
-    """Do all that is due but the unknown ones."""
+def run_chores(world: Deps, stopping: Callable[[], bool]) -> dict[UUID, int]:
+    """Do all that is due but the unknown ones; return what may wait for a report in vain, by the epochs of its hold."""
+    sent: dict[UUID, int] = {}
     while not stopping():
         with world.database.transaction() as connection:
             claims = claim_chores(
@@ -52,8 +60,16 @@ def run_chores(world: Deps, stopping: Callable[[], bool]) -> None:
             world.checkpoint("chore.claimed")
             run_chore(world, claim)
             world.checkpoint("chore.committed")
+        sent |= {claim.message_id: claim.epoch for claim in claims if claim.status == SENT}
         if len(claims) < _AT_ONCE:
-            return
+            break
+    return sent
+
+
+def ask_for_reports(world: Deps, sent: dict[UUID, int], stopping: Callable[[], bool]) -> None:
+    """Ask Plivo's list for those of the messages whose report is overdue, as far as it may be asked."""
+    if sent:
+        ask_for_overdue(world, sent, stopping)
 
 
 def reconcile_due(world: Deps, stopping: Callable[[], bool]) -> int:

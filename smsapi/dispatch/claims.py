@@ -16,8 +16,9 @@ from smsapi.messages.flows import Flow
 from smsapi.messages.models import CHORE, WAITS, Message, messages, to_message
 from smsapi.messages.statuses import EXPIRED, SCHEDULED, UNKNOWN
 from smsapi.messages.store import add_event
+from smsapi.optouts.ledger import opted_out_among
 from smsapi.pacing.gates import Closed
-from smsapi.send.begin import Begun, begin, is_expired, pass_gates
+from smsapi.send.begin import Begun, begin, conclude_opted_out, is_expired, pass_gates
 from smsapi.send.change import TOO_LATE, conclude
 
 
@@ -62,8 +63,14 @@ def claim_to_send(world: Deps, connection: Connection, flow: Flow, now: datetime
     """
     given = {"lane": flow.lane, "client_id": flow.client_id, "sender": flow.sender, "now": now, "at_most": limit}
     taken = Taken()
-    for row in connection.execute(_FIRST_OF_FLOW, given).all():
-        message = to_message(row)
+    found = [to_message(row) for row in connection.execute(_FIRST_OF_FLOW, given).all()]
+    # A statement of its own, after the rows are held: it sees every opt-out that was committed before they were.
+    stopped = opted_out_among(connection, found)
+    for message in found:
+        if message.id in stopped:
+            conclude_opted_out(world, connection, message, stopped[message.id])
+            taken.looked_at += 1
+            continue
         if is_expired(message, now):
             conclude(world, connection, message, EXPIRED, TOO_LATE)
             taken.looked_at += 1

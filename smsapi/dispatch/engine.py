@@ -8,26 +8,34 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import dramatiq
 from dramatiq.brokers.stub import StubBroker
 
 from smsapi.deps import Deps
-from smsapi.dispatch.chores import reconcile_due, run_chores
+from smsapi.dispatch.chores import ask_for_reports, reconcile_due, run_chores
 from smsapi.dispatch.desk import Desk
 from smsapi.errors import Unavailable
 from smsapi.ids import show_id
 from smsapi.log import get_logger
+from smsapi.privacy.service import erase_old
+from smsapi.receipts.service import apply_waiting
 from smsapi.send.begin import Begun
 from smsapi.send.deliver import run
 from smsapi.timekeeping import Timekeeper
 from smsapi.web.idempotency import FORGET_BATCH, forget_expired
+from smsapi.webhooks.housekeeping import forget_old_events
+from smsapi.webhooks.postman import Postman
 
 log = get_logger()
 
 _QUEUE = "messages"
 _STOPPING_SECONDS = 0.005
 _HOUSEKEEPING = timedelta(minutes=10)
+# What is seldom there is looked for once in so many sweeps, so that an idle process asks for little.
+_SELDOM = 8
+_LONG = timedelta(hours=1)
 
 
 class Dispatcher:
@@ -44,6 +52,7 @@ class Dispatcher:
         self._threads = sending + 2
         self._desk = Desk(world, sending)
         self._timekeeper = Timekeeper(world)
+        self._postman = Postman(world)
         self._stopping = threading.Event()
         self._nudged = threading.Event()
         self._hinted = threading.Semaphore(self._threads)
@@ -52,6 +61,7 @@ class Dispatcher:
         self._worker: dramatiq.Worker | None = None
         self._sweeper: threading.Thread | None = None
         self._next_housekeeping: datetime | None = None
+        self._next_waiting: datetime | None = None
         # No middleware: a pump that fails is not retried, since its messages come back by their leases.
         self._broker = StubBroker(middleware=[])
         self._pump: dramatiq.Actor[[], None] = dramatiq.Actor(
@@ -65,6 +75,7 @@ class Dispatcher:
         self._worker.start()
         self._sweeper = threading.Thread(target=self._sweep_for_ever, name="smsapi-sweep", daemon=True)
         self._sweeper.start()
+        self._postman.start()
         self._world.bell.answer_with(self.ring)
         self._world.health.register("queue", self.is_alive)
 
@@ -83,6 +94,7 @@ class Dispatcher:
             self._worker.stop(timeout=int(left * 1000))
         if self._sweeper is not None:
             self._sweeper.join(left)
+        self._postman.stop(max(0.0, until - time.monotonic()))
         self._broker.close()
         self._timekeeper.stop()
 
@@ -94,6 +106,7 @@ class Dispatcher:
         """Say that something new waits."""
         self._desk.expect_news()
         self._hint()
+        self._postman.ring()
 
     def _hint(self) -> None:
         # More hints than threads are one too many and are dropped.
@@ -126,17 +139,21 @@ class Dispatcher:
             log.exception("dispatch_failed", message_id=show_id("msg", begun.message.id))
         finally:
             self._desk.done(begun)
+            self._postman.ring()
 
     def _do_chores(self) -> None:
+        sent: dict[UUID, int] = {}
         # One thread at a time for each: the desk counts on all others to send what it begins for them.
         if self._tidying.acquire(blocking=False):
             try:
-                run_chores(self._world, self._stopping.is_set)
+                sent = run_chores(self._world, self._stopping.is_set)
             finally:
                 self._tidying.release()
         if self._reconciling.acquire(blocking=False):
             try:
                 reconcile_due(self._world, self._stopping.is_set)
+                # In this order: what is unknown may have to be sent, and has the list's questions first.
+                ask_for_reports(self._world, sent, self._stopping.is_set)
             finally:
                 self._reconciling.release()
 
@@ -162,9 +179,15 @@ class Dispatcher:
         if self._desk.look():
             self._hint()
         now = self._world.clock.now()
+        if self._next_waiting is None or now >= self._next_waiting or now < self._next_waiting - _LONG:
+            # Seldom is there any: most receipts are applied as they come.
+            self._next_waiting = now + timedelta(seconds=self._world.settings.dispatch_sweep_seconds * _SELDOM)
+            apply_waiting(self._world, self._stopping.is_set)
         if self._next_housekeeping is None or now >= self._next_housekeeping:
             self._next_housekeeping = now + _HOUSEKEEPING
             self._forget_expired_keys(now)
+            erase_old(self._world, self._stopping.is_set)
+            forget_old_events(self._world, self._stopping.is_set)
         # Otherwise a gauge would show how things stood when this process, of several, was last asked. It comes last:
         # a gauge that cannot be looked up must not keep messages waiting.
         self._world.metrics.refresh()

@@ -1,4 +1,4 @@
-"""The tables of messages, their events and their attempts, and what a message's row means."""
+"""The tables of messages and their attempts, and what a message's row means."""
 
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -66,10 +66,13 @@ messages = Table(
     Column("send_at", UtcDateTime),
     Column("sent_at", UtcDateTime),
     Column("delivered_at", UtcDateTime),
+    # Since when text, number, reference and metadata are gone.
+    Column("erased_at", UtcDateTime),
     Index("ix_messages_client_id_id", "client_id", "id"),
     Index("ix_messages_client_id_status_id", "client_id", "status", "id"),
     Index("ix_messages_client_id_to_number_id", "client_id", "to_number", "id"),
     Index("ix_messages_client_id_reference_id", "client_id", "reference", "id"),
+    Index("ix_messages_to_number_id", "to_number", "id"),
 )
 # Word for word the conditions of the partial indexes below: SQLite uses an index only for a query that repeats it.
 WAITS = text("messages.status IN ('queued', 'scheduled') AND messages.due_at IS NOT NULL")
@@ -88,19 +91,8 @@ _partial(
 )
 _partial("ix_messages_chores", "status NOT IN ('queued', 'scheduled') AND due_at IS NOT NULL", messages.c.due_at)
 _partial("ix_messages_provider_uuid", "provider_uuid IS NOT NULL", messages.c.provider_uuid)
+_partial("ix_messages_not_erased", "erased_at IS NULL", messages.c.client_id, messages.c.created_at)
 _partial("ix_messages_unknown", "status = 'unknown'", messages.c.sender, messages.c.to_number)
-
-message_events = Table(
-    "message_events",
-    metadata,
-    Column("id", Uuid, primary_key=True),
-    Column("message_id", ForeignKey("messages.id"), nullable=False),
-    Column("client_id", Uuid, nullable=False),
-    Column("type", String(64), nullable=False),
-    Column("at", UtcDateTime, nullable=False),
-    Column("data", Json, nullable=False),
-    Index("ix_message_events_message_id_id", "message_id", "id"),
-)
 
 message_attempts = Table(
     "message_attempts",
@@ -156,6 +148,7 @@ class Message:
     send_at: datetime | None
     sent_at: datetime | None
     delivered_at: datetime | None
+    erased_at: datetime | None = None
 
 
 _COLUMNS = tuple(field.name for field in fields(Message))

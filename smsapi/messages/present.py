@@ -5,9 +5,9 @@ from decimal import Decimal
 from typing import Any
 
 from smsapi.clock import rfc3339
+from smsapi.events.store import Event
 from smsapi.ids import show_id
 from smsapi.messages.models import Message
-from smsapi.messages.store import Event
 
 MICROS = 1_000_000
 

@@ -10,19 +10,9 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from smsapi.auth.models import Caller
 from smsapi.errors import NotFound
-from smsapi.ids import new_id
-from smsapi.messages.models import Message, message_events, messages, to_message, to_row
+from smsapi.events.store import record_event
+from smsapi.messages.models import Message, messages, to_message, to_row
 from smsapi.messages.statuses import QUEUED
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something that became of a message."""
-
-    id: UUID
-    type: str
-    at: datetime
-    data: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +29,6 @@ class Filter:
 
 # Built once: building a statement costs more than running it.
 _INSERT_MESSAGE = insert(messages)
-_INSERT_EVENT = insert(message_events)
 _ONE_MESSAGE = select(messages).where(messages.c.id == bindparam("message_id"))
 _ONE_OF_CLIENT = _ONE_MESSAGE.where(messages.c.client_id == bindparam("of_client"))
 _ONE_TEST_OF_CLIENT = _ONE_OF_CLIENT.where(messages.c.test)
@@ -53,8 +42,15 @@ def add_message(connection: Connection, message: Message) -> None:
 
 def add_event(connection: Connection, message: Message, kind: str, at: datetime, data: Mapping[str, Any]) -> None:
     """Append an event to a message's history."""
-    row = {"id": new_id(), "message_id": message.id, "client_id": message.client_id, "type": kind, "at": at}
-    connection.execute(_INSERT_EVENT, {**row, "data": dict(data)})
+    record_event(
+        connection,
+        client_id=message.client_id,
+        kind=kind,
+        at=at,
+        data=data,
+        message_id=message.id,
+        test=message.test,
+    )
 
 
 def get_message(connection: Connection, message_id: UUID, *, client_id: UUID | None = None) -> Message:
@@ -104,14 +100,3 @@ def list_messages(
     if wanted.created_before is not None:
         query = query.where(messages.c.created_at < wanted.created_before)
     return [to_message(row) for row in connection.execute(query)]
-
-
-def list_events(connection: Connection, message_id: UUID) -> Sequence[Event]:
-    """Return all events of a message, oldest first."""
-    columns = message_events.c
-    query = (
-        select(columns.id, columns.type, columns.at, columns.data)
-        .where(columns.message_id == message_id)
-        .order_by(columns.id)
-    )
-    return [Event(id=row.id, type=row.type, at=row.at, data=row.data) for row in connection.execute(query)]

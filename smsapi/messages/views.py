@@ -5,6 +5,7 @@ from flask.wrappers import Response
 
 from smsapi.auth.guard import caller
 from smsapi.clock import rfc3339
+from smsapi.events import store as recorded
 from smsapi.messages import schemas, store
 from smsapi.messages.estimate import estimate_send_at
 from smsapi.messages.present import present_event, present_message
@@ -73,5 +74,5 @@ def list_events(message_id: str) -> Response:
     load_query(_no_query, dict)
     with deps().database.read() as connection:
         found = store.get_message_for(connection, caller(), id_in_path("msg", message_id, what="message"))
-        events = store.list_events(connection, found.id)
+        events = recorded.list_events(connection, found.id)
     return to_response(answer({"data": [present_event(event) for event in events]}))

@@ -5,8 +5,12 @@ from sqlalchemy import Engine, text
 
 from smsapi.auth import models as _auth  # noqa: F401 - tables register themselves
 from smsapi.db import metadata
+from smsapi.events import models as _events  # noqa: F401
+from smsapi.inbound import models as _inbound  # noqa: F401
 from smsapi.messages import models as _messages  # noqa: F401
+from smsapi.optouts import models as _optouts  # noqa: F401
 from smsapi.web import idempotency as _idempotency  # noqa: F401
+from smsapi.webhooks import models as _webhooks  # noqa: F401
 
 # Any fixed number, as long as nobody else locks it in this database.
 _LOCK = 8_731_402_216

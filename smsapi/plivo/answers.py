@@ -73,16 +73,18 @@ def read_answer(answer: Answer, *, now: datetime, secrets: Iterable[str] = ()) -
     return Rejected("account" if status in _ACCOUNT else "message", reason, status, _code_of(found))
 
 
-def retry_after_seconds(header: str | None, *, now: datetime) -> float | None:
-    """Return the wait that a ``Retry-After`` asks for (RFC 9110, 10.2.3), from 0 to an hour; ``None`` for garbage."""
+def retry_after_seconds(
+    header: str | None, *, now: datetime, cap_seconds: float = RETRY_AFTER_CAP_SECONDS
+) -> float | None:
+    """Return the wait that a ``Retry-After`` asks for (RFC 9110, 10.2.3), from 0 to the cap; ``None`` for garbage."""
     value = (header or "").strip()
     if _DELTA_SECONDS.fullmatch(value):
-        return min(float(value), RETRY_AFTER_CAP_SECONDS)
+        return min(float(value), cap_seconds)
     try:
         moment = parsedate_to_datetime(value)
         # A date in "-0000" comes back naive; an HTTP date is UTC whatever it says.
         aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return min(max((aware - now).total_seconds(), 0.0), RETRY_AFTER_CAP_SECONDS)
+        return min(max((aware - now).total_seconds(), 0.0), cap_seconds)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
 

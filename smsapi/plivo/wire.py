@@ -7,6 +7,7 @@ thread for as long as it likes. Here each wait on the socket is cut to what is l
 import http.client
 import io
 import socket
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from time import monotonic
@@ -94,7 +95,7 @@ class _DeadlineResponse(http.client.HTTPResponse):
         super().__init__(_Readable(sock, current_call.get()), debuglevel, method)  # type: ignore[arg-type]
 
 
-class _DeadlineConnection(HTTPConnection):
+class DeadlineConnection(HTTPConnection):
     """A connection of which no step outlasts the current call."""
 
     response_class = _DeadlineResponse
@@ -105,14 +106,16 @@ class _DeadlineConnection(HTTPConnection):
         """Return whether the pool may use the connection again: the far side has not closed it, nor is it stale."""
         return super().is_connected and monotonic() - self._used_at < IDLE_SECONDS
 
+    def addresses(self) -> Sequence[tuple[Any, ...]]:
+        """Return the addresses to try in turn, as ``socket.getaddrinfo`` gives them, whose errors it raises."""
+        return socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+
     def _new_conn(self) -> socket.socket:
         # urllib3's own gives every address of a name the full connect time-out, one after the other.
         call = current_call.get()
         give_up = monotonic() + call.connect_seconds
         failure: OSError = OSError("the name has no address")
-        for family, kind, protocol, _, address in socket.getaddrinfo(
-            self._dns_host, self.port, type=socket.SOCK_STREAM
-        ):
+        for family, kind, protocol, _, address in self.addresses():
             sock = socket.socket(family, kind, protocol)
             try:
                 for option in self.socket_options or ():
@@ -145,16 +148,16 @@ class _DeadlineConnection(HTTPConnection):
         self._used_at = monotonic()
 
 
-class _DeadlineTlsConnection(_DeadlineConnection, HTTPSConnection):
+class DeadlineTlsConnection(DeadlineConnection, HTTPSConnection):
     """The same over TLS."""
 
 
 class _Pool(HTTPConnectionPool):
-    ConnectionCls = _DeadlineConnection
+    ConnectionCls = DeadlineConnection
 
 
 class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _DeadlineTlsConnection
+    ConnectionCls = DeadlineTlsConnection
 
 
 POOL_CLASSES = {"http": _Pool, "https": _TlsPool}

@@ -1,39 +1,47 @@
-"""A delivery report, read and applied: forward only, however late, repeated or out of order it comes."""
+"""Delivery reports, stored and then applied: forward only, however late, repeated or out of order they come.
 
-import re
-from collections.abc import Mapping
+Storing waits for nobody: not for whoever holds the message's row, and not for the message's own commit. What cannot be
+applied at once is applied by a dispatcher (:func:`apply_waiting`).
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
+from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection, update
 
 from smsapi.clock import Clock
+from smsapi.deps import Deps
+from smsapi.ids import show_id
+from smsapi.log import get_logger
 from smsapi.messages.models import Message, messages
-from smsapi.messages.present import MICROS
-from smsapi.messages.statuses import DELIVERED, EXPIRED, FAILED, SENT, UNDELIVERED, advance
+from smsapi.messages.statuses import DELIVERED, EXPIRED, FAILED, FINAL, SENDING, SENT, UNDELIVERED, advance
 from smsapi.messages.store import add_event, lock_message
+from smsapi.optouts.ledger import opt_out_by_provider
+from smsapi.receipts import store
+from smsapi.receipts.facts import Receipt, Standing, read_receipt, settle
 
-# Plivo's words for a status (plivo-facts 2.6). "queued" tells that Plivo has the message, which is our "sent".
-_FACTS = {
-    "queued": SENT,
-    "sent": SENT,
-    "delivered": DELIVERED,
-    "read": DELIVERED,
-    "undelivered": UNDELIVERED,
-    "failed": FAILED,
-    "rejected": FAILED,
-}
-# 420: the message's own expiry passed in Plivo's queue; it was not sent and not charged (plivo-facts 2.7).
-_EXPIRED_CODE = "420"
-_SUCCESS_CODES = frozenset({"", "000", "0"})
-_UUID = re.compile(r"[0-9A-Za-z-]{1,64}")
-_AMOUNT = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
-_UNITS = re.compile(r"[0-9]{1,4}", re.ASCII)
-_CODE = re.compile(r"[0-9A-Za-z_-]{1,16}")
+__all__ = ["Applied", "Receipt", "apply_receipt", "apply_waiting", "read_receipt", "take_receipt"]
+
+log = get_logger()
+
+# Whoever holds a message's row does so for milliseconds; a few more tries spare most receipts the dispatcher's turn.
+_TRIES: Final = 5
+_BETWEEN_TRIES_SECONDS: Final = 0.02
+# A report of a message that has not appeared by then is of none of ours.
+_DROPPED_AFTER: Final = timedelta(days=1)
+_SOONEST: Final = timedelta(seconds=1)
+_LATEST: Final = timedelta(minutes=10)
+_AT_ONCE: Final = 100
+# The recipient told this sender STOP (plivo-facts 2.7).
+_OPTED_OUT_CODE: Final = "200"
+
+# The chore that looks knows the setting, and looks again where it is not yet time.
+_LOOK_AFTER_SECONDS: Final = 3600.0
+_REPORTED: Final[Mapping[str, Any]] = MappingProxyType({"source": "receipt"})
 
 _REASONS = {
     UNDELIVERED: "The carrier did not deliver the message.",
@@ -42,42 +50,38 @@ _REASONS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
-    """What one delivery report says; a field that is missing or not understood is None."""
-
-    fact: str
-    provider_uuid: str | None
-    error_code: str | None
-    units: int | None
-    amount_micros: int | None
-
-
-def read_receipt(fields: Mapping[str, str]) -> Receipt | None:
-    """Return what the form fields of a report say, or None where its status is none that we know."""
-    code = fields.get("ErrorCode", "")
-    fact = _FACTS.get(fields.get("Status", "").lower())
-    if fact is None:
-        return None
-    if fact == FAILED and code == _EXPIRED_CODE:
-        fact = EXPIRED
-    uuid, amount, units = (fields.get(name, "") for name in ("MessageUUID", "TotalAmount", "Units"))
-    return Receipt(
-        fact=fact,
-        provider_uuid=uuid if _UUID.fullmatch(uuid) else None,
-        error_code=code if code not in _SUCCESS_CODES and _CODE.fullmatch(code) else None,
-        units=int(units) if _UNITS.fullmatch(units) else None,
-        amount_micros=int(Decimal(amount) * MICROS) if _AMOUNT.fullmatch(amount) else None,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a report did: ``applied``, ``repeated`` or ``unknown_message``, and how the message stands after it."""
+    """What a report did, and how the message stands after it, where it was looked at.
+
+    ``applied`` moved the message; ``repeated`` told nothing new of its status; ``contradicts`` told of another end than
+    the one that stands; ``waits`` is stored and not yet applied; ``parked`` is of a message that has not appeared;
+    ``mismatched`` bears Plivo's id of another message; ``unknown_message`` and ``not_understood`` were not stored.
+    """
 
     result: str
     status: str | None = None
     message: Message | None = None
+
+
+def take_receipt(world: Deps, message_id: UUID, receipt: Receipt) -> Applied:
+    """Store what Plivo reports, and apply it where nobody holds the message; never waits for whoever does.
+
+    Raises:
+        StoreUnavailable: it is not stored; Plivo reports again where we do not answer 200.
+
+    """
+    with world.database.transaction() as connection:
+        if not store.keep(connection, message_id, receipt, world.clock.now(), source="receipt"):
+            return Applied("repeated")
+        applied = _apply_if_free(world, connection, message_id)
+    for _ in range(_TRIES):
+        if applied.result != "waits":
+            break
+        world.clock.sleep(_BETWEEN_TRIES_SECONDS)
+        with world.database.transaction() as connection:
+            applied = _apply_if_free(world, connection, message_id)
+    return applied
 
 
 def apply_receipt(
@@ -86,24 +90,110 @@ def apply_receipt(
     message_id: UUID,
     receipt: Receipt,
     *,
-    evidence: Mapping[str, Any] = MappingProxyType({"source": "receipt"}),
+    evidence: Mapping[str, Any] = _REPORTED,
+    look_after_seconds: float = _LOOK_AFTER_SECONDS,
 ) -> Applied:
-    """Move the message forward as the report says, and say what that came to; the event holds the evidence."""
+    """Store what was learnt of the message and move it forward by all that is known, in the caller's transaction.
+
+    Waits for whoever holds the message. The event holds the evidence. What is sent by this is looked at again, for want
+    of a further report, after so many seconds (0: never).
+    """
     message = lock_message(connection, message_id)
     if message is None:
         return Applied("unknown_message")
+    store.keep(connection, message_id, receipt, clock.now(), source=str(evidence.get("source", "receipt")))
+    return _apply(connection, clock, message, evidence, look_after_seconds)
+
+
+def apply_waiting(world: Deps, stopping: Callable[[], bool]) -> int:
+    """Apply the receipts that wait and are due to be looked at; return how many messages were looked at.
+
+    One whose message is held by somebody, or has not appeared, is looked at again later; after a day it is dropped.
+    """
+    looked_at = 0
+    while not stopping():
+        now = world.clock.now()
+        with world.database.read() as connection:
+            due = store.due_messages(connection, now, _AT_ONCE)
+        for message_id in due:
+            _look_again(world, message_id, now)
+        looked_at += len(due)
+        if len(due) < _AT_ONCE:
+            break
+    return looked_at
+
+
+def _look_again(world: Deps, message_id: UUID, now: datetime) -> None:
+    with world.database.transaction() as connection:
+        since = store.oldest_waiting(connection, message_id)
+        if since is None:
+            return
+        applied = _apply_if_free(world, connection, message_id)
+        if applied.result == "parked" and now - since >= _DROPPED_AFTER:
+            store.drop_waiting(connection, message_id)
+            applied = Applied("unknown_message")
+        elif applied.result in {"parked", "waits"}:
+            store.postpone(connection, message_id, now + min(max(now - since, _SOONEST), _LATEST))
+    note(world, show_id("msg", message_id), applied)
+
+
+def note(world: Deps, shown_id: str, applied: Applied, **said: Any) -> None:
+    """Count and log what a report did."""
+    message = applied.message
+    world.metrics.count_receipt(applied.result)
+    if message is not None and applied.status is not None and applied.result == "applied":
+        world.metrics.count_message(applied.status, test=message.test)
+    client = None if message is None else show_id("cli", message.client_id)
+    write = log.warning if applied.result in {"mismatched", "contradicts"} else log.info
+    write("receipt", client_id=client, message_id=shown_id, result=applied.result, **said)
+
+
+def _apply_if_free(world: Deps, connection: Connection, message_id: UUID) -> Applied:
+    message = store.lock_if_free(connection, message_id)
+    if message is None:
+        return Applied("waits" if store.is_known(connection, message_id) else "parked")
+    return _apply(connection, world.clock, message, _REPORTED, world.settings.receipt_after_seconds)
+
+
+def _apply(
+    connection: Connection, clock: Clock, message: Message, evidence: Mapping[str, Any], look_after_seconds: float
+) -> Applied:
+    """Move a locked message forward by all that Plivo said of it, and note that its receipts were applied."""
     now = clock.now()
-    status = advance(message.status, receipt.fact)
-    changes = _settled_price(message, receipt)
+    kept = store.read_kept(connection, message.id)
+    strange = {each.id for each in kept if each.is_new and _is_strange(connection, message, each.receipt)}
+    store.mark(connection, list(strange), store.MISMATCHED, now)
+    new = [each.id for each in kept if each.is_new and each.id not in strange]
+    texts = store.texts_of(connection, message)
+    standing = settle([each.receipt for each in kept if each.id not in strange], texts=texts)
+    if standing is None or (strange and not new):
+        return Applied("mismatched" if strange else "repeated", message.status, message)
+    if _is_too_early(message, standing):
+        return Applied("waits", message.status, message)
+    store.mark(connection, new, store.APPLIED, now)
+    if any(each.is_new and each.receipt.error_code == _OPTED_OUT_CODE for each in kept if each.id not in strange):
+        opt_out_by_provider(connection, clock, message)
+    status = advance(message.status, standing.status)
+    changes = _settled_price(message, standing)
     if status != message.status:
-        changes |= _moved(message, status, receipt, now)
-    if not changes:
-        return Applied("repeated", status, message)
-    connection.execute(update(messages).where(messages.c.id == message.id).values(updated_at=now, **changes))
+        changes |= _moved(message, status, standing.decisive, now)
+        changes |= _next_look(message, status, now, look_after_seconds)
+    if changes:
+        connection.execute(update(messages).where(messages.c.id == message.id).values(updated_at=now, **changes))
     if status == message.status:
-        return Applied("repeated", status, message)
-    add_event(connection, message, f"message.{status}", now, _evidence(status, receipt, evidence))
+        contradicts = new and standing.status in FINAL and standing.status != status
+        return Applied("contradicts" if contradicts else "repeated", status, message)
+    add_event(connection, message, f"message.{status}", now, _evidence(status, standing.decisive, evidence))
     return Applied("applied", status, message)
+
+
+def _is_strange(connection: Connection, message: Message, receipt: Receipt) -> bool:
+    return store.is_of_another(connection, message, receipt.provider_uuid)
+
+
+def _is_too_early(message: Message, standing: Standing) -> bool:
+    """Say whether an attempt is under way that may end better than the one that this is about."""
+    return message.status == SENDING and message.attempts > 1 and standing.status in FINAL - {DELIVERED}
 
 
 def _moved(message: Message, status: str, receipt: Receipt, now: datetime) -> dict[str, Any]:
@@ -119,19 +209,26 @@ def _moved(message: Message, status: str, receipt: Receipt, now: datetime) -> di
         "error_message": reason,
         "sent_at": message.sent_at or (None if failed else now),
         "delivered_at": now if status == DELIVERED else None,
-        # Nothing is left to do for it, unless a test key's further reports are still to be played.
-        **({} if message.test else {"due_at": None}),
     }
 
 
-def _settled_price(message: Message, receipt: Receipt) -> dict[str, Any]:
-    """Return what the report settles of the estimate: segments and price as Plivo counts them."""
+def _next_look(message: Message, status: str, now: datetime, after_seconds: float) -> dict[str, Any]:
+    if message.test:
+        return {}  # its further reports are still to be played
+    # Of what is sent somebody asks, should no further report come.
+    is_asked_for = status == SENT and after_seconds > 0
+    return {"due_at": now + timedelta(seconds=after_seconds) if is_asked_for else None}
+
+
+def _settled_price(message: Message, standing: Standing) -> dict[str, Any]:
+    """Return what the reports settle of the estimate: segments and price as Plivo counts them."""
     changes: dict[str, Any] = {}
-    if receipt.units and receipt.units != message.segments:
-        changes["segments"] = receipt.units
-    if receipt.amount_micros is not None and (message.price_estimated or message.price_micros != receipt.amount_micros):
+    if standing.units and standing.units != message.segments:
+        changes["segments"] = standing.units
+    amount = standing.amount_micros
+    if amount is not None and (message.price_estimated or message.price_micros != amount):
         currency = message.price_currency or "USD"  # Plivo bills in US dollars
-        changes |= {"price_micros": receipt.amount_micros, "price_currency": currency, "price_estimated": False}
+        changes |= {"price_micros": amount, "price_currency": currency, "price_estimated": False}
     return changes
 
 

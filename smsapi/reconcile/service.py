@@ -109,7 +109,10 @@ def _adopt(world: Deps, connection: Connection, message: Message, record: Record
     receipt = read_receipt(fields) or read_receipt({**fields, "Status": "sent"})
     if receipt is not None:
         evidence = {"decision": "sent", "taken_at": rfc3339(record.taken_at), **looked}
-        applied = apply_receipt(connection, world.clock, message.id, receipt, evidence=evidence)
+        after = world.settings.receipt_after_seconds
+        applied = apply_receipt(
+            connection, world.clock, message.id, receipt, evidence=evidence, look_after_seconds=after
+        )
         if applied.result == "applied" and applied.status is not None:
             world.metrics.count_message(applied.status, test=message.test)
 

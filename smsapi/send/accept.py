@@ -6,18 +6,26 @@ from typing import Any, Literal
 
 from smsapi.auth.models import Caller
 from smsapi.deps import Deps
-from smsapi.errors import InvalidInput, ProviderAccount, QueueFull, RejectedByProvider, SmsapiError
+from smsapi.errors import (
+    InvalidInput,
+    ProviderAccount,
+    QueueFull,
+    RecipientOptedOut,
+    RejectedByProvider,
+    SmsapiError,
+)
 from smsapi.ids import new_id, show_id
 from smsapi.messages.lanes import OTP, TEST, lane_of
 from smsapi.messages.models import Message
 from smsapi.messages.present import MICROS, present_message
 from smsapi.messages.statuses import QUEUED, SCHEDULED, SENDING
 from smsapi.messages.store import add_event, add_message, get_message
+from smsapi.optouts.ledger import refusal_of_message
 from smsapi.send.intake import store_in_one_statement
 from smsapi.send.order import Order, bounds_of
 from smsapi.send.plan import Plan, plan
 from smsapi.web.answers import Answer, answer
-from smsapi.web.idempotency import Abandoned, Claim, begin, entry_of, finish, is_claimed
+from smsapi.web.idempotency import Abandoned, Claim, answer_columns, begin, entry_of, finish, is_claimed
 from smsapi.web.prefer import Preference
 from smsapi.web.problems import render
 
@@ -28,7 +36,9 @@ _RETRY_FULL_SECONDS = 10
 # Codes are of use now or not at all, and few; test messages are sent by nobody.
 _NEVER_FULL = frozenset({OTP, TEST})
 
-_REFUSALS: dict[str, type[SmsapiError]] = {error.code: error for error in (RejectedByProvider, ProviderAccount)}
+_REFUSALS: dict[str, type[SmsapiError]] = {
+    error.code: error for error in (RejectedByProvider, ProviderAccount, RecipientOptedOut)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +104,10 @@ def accept(
     given = None if held else answer_for(message, preference, request_id)
     entry = None if claim is None else _entry(world, claim, message, preference, given)
     world.checkpoint("accept.before")
-    found = _store(world, message, entry)
+    found = _store(world, message, entry, request_id)
     world.checkpoint("accept.committed")
+    if isinstance(found, Declined):
+        return found
     if isinstance(found, Answer):
         return Replayed(found)
     if isinstance(found, Abandoned) and claim is not None:
@@ -133,17 +145,25 @@ def _entry(world: Deps, claim: Claim, message: Message, preference: Preference, 
     )
 
 
-def _store(world: Deps, message: Message, entry: dict[str, Any] | None) -> Answer | Abandoned | Literal["fresh"]:
+def _store(
+    world: Deps, message: Message, entry: dict[str, Any] | None, request_id: str
+) -> Answer | Abandoned | Declined | Literal["fresh"]:
     if world.database.is_postgresql:
         with world.database.statement() as connection:
             if store_in_one_statement(connection, message, entry):
                 return "fresh"
     with world.database.transaction() as connection:
+        refusal = refusal_of_message(connection, message)
+        declined = None if refusal is None else render(refusal, request_id)
         if entry is not None:
-            found = begin(connection, world.database, entry, now=world.clock.now())
+            # What is refused has its answer at once, and no message to which that would belong.
+            kept = entry if declined is None else {**entry, "subject_id": None, **answer_columns(declined)}
+            found = begin(connection, world.database, kept, now=world.clock.now())
             if found != "fresh":
                 return found
             world.checkpoint("accept.keyed")
+        if declined is not None:
+            return Declined(declined)
         add_message(connection, message)
         add_event(connection, message, f"message.{message.status}", message.created_at, {})
     return "fresh"

@@ -20,10 +20,11 @@ from smsapi.messages.models import Message, message_attempts
 from smsapi.messages.present import MICROS
 from smsapi.messages.statuses import CANCELED, FAILED, QUEUED, SCHEDULED, SENT, UNKNOWN, WAITING
 from smsapi.messages.store import add_event, lock_message
+from smsapi.optouts.ledger import refusal_of
 from smsapi.send.change import change, conclude
 from smsapi.send.order import Order, bounds_of, read_bounds
 from smsapi.send.plan import Plan, plan
-from smsapi.send.settle import next_simulated_receipt
+from smsapi.send.settle import next_look
 
 Outcome = Literal["sent", "resend", "failed"]
 OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
@@ -101,6 +102,10 @@ def edit(
     decided = plan(asked, client, world.settings, world.prices, now=now)
     if decided.refusals:
         raise decided.refusals[0]
+    sender = None if decided.sender is None else decided.sender.value
+    refusal = refusal_of(connection, number=after.to, client_id=message.client_id, sender=sender, test=message.test)
+    if refusal is not None:
+        raise refusal
     values = _columns_of(after, decided, after.send_at or message.send_at, test=message.test)
     changed = [shown for column, shown in _SHOWN_AS.items() if values[column] != getattr(message, column)]
     changed += [name for name in _NOT_SHOWN if getattr(after, name) != getattr(before, name)]
@@ -190,7 +195,7 @@ def _take(world: Deps, connection: Connection, message: Message, evidence: Mappi
         "status": SENT,
         "sent_at": taken.sent_at,
         # Of a test key's message the reports are still to be played.
-        "due_at": next_simulated_receipt(taken, now),
+        "due_at": next_look(world, taken, now),
         "epoch": message.epoch + 1,
         "error_code": None,
         "error_message": None,

@@ -11,14 +11,16 @@ from uuid import UUID
 
 from sqlalchemy import Connection, insert
 
+from smsapi.clock import rfc3339
 from smsapi.deps import Deps
 from smsapi.messages.lanes import NAMES
 from smsapi.messages.models import Message, message_attempts
-from smsapi.messages.statuses import EXPIRED, SENDING, WAITING
+from smsapi.messages.statuses import EXPIRED, FAILED, SENDING, WAITING
 from smsapi.messages.store import get_message, lock_message
+from smsapi.optouts.ledger import opted_out_among, said_of
 from smsapi.pacing.gates import ACCOUNT, CIRCUIT, Admitted, Closed, Passing, admit
 from smsapi.pacing.tolls import tolls_of
-from smsapi.send.change import TOO_LATE, change, conclude
+from smsapi.send.change import OPTED_OUT, TOO_LATE, change, conclude
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ def begin_held(world: Deps, message_id: UUID, epoch: int, number: int) -> Begun 
             return Gone(get_message(connection, message_id))
         if is_expired(message, now):
             return Gone(conclude(world, connection, message, EXPIRED, TOO_LATE))
+        if (since := opted_out_among(connection, [message]).get(message.id)) is not None:
+            return Gone(conclude_opted_out(world, connection, message, since))
         admitted = pass_gates(world, connection, message, now, caller_waits=True)
         if isinstance(admitted, Closed):
             return admitted
@@ -67,6 +71,12 @@ def begin_held(world: Deps, message_id: UUID, epoch: int, number: int) -> Begun 
 def is_expired(message: Message, now: datetime) -> bool:
     """Say whether the time within which it was to be sent is over."""
     return message.expires_at is not None and message.expires_at <= now
+
+
+def conclude_opted_out(world: Deps, connection: Connection, message: Message, since: datetime) -> Message:
+    """Fail a message whose recipient opted out before it could be sent; return it so."""
+    evidence = {"opted_out_at": rfc3339(since)}
+    return conclude(world, connection, message, FAILED, (OPTED_OUT, said_of(since)), evidence=evidence)
 
 
 def pass_gates(

@@ -18,6 +18,7 @@ GAVE_UP = ("provider_unavailable", "Plivo could not be reached in time; nothing 
 TOO_LATE = ("expired", "The message expired before it could be sent.")
 ACCOUNT_REFUSED = ("provider_account", "Plivo refused because of the sending account.")
 REJECTED = "rejected_by_provider"
+OPTED_OUT = "recipient_opted_out"
 
 
 def provider_of(world: Deps, message: Message) -> Provider:

@@ -8,11 +8,12 @@ from typing import Any
 
 from smsapi.auth.models import Caller
 from smsapi.deps import Deps
-from smsapi.errors import Unavailable
+from smsapi.errors import Refused, Unavailable
 from smsapi.log import get_logger
 from smsapi.messages.models import Message
 from smsapi.messages.present import MICROS, show_micros
 from smsapi.messages.store import get_message, let_go
+from smsapi.optouts.ledger import refusal_of
 from smsapi.send.accept import Declined, Replayed, accept, answer_for
 from smsapi.send.deliver import deliver
 from smsapi.send.order import Order
@@ -114,12 +115,13 @@ def _keep_answer(world: Deps, claim: Claim, given: Answer) -> None:
 def preview(world: Deps, caller: Caller, order: Order) -> dict[str, Any]:
     """Return what would become of the order; nothing is sent or stored. Raises InvalidInput as a send does."""
     decided = plan(order, caller.client, world.settings, world.prices, now=world.clock.now())
-    price = decided.price
+    price, sender = decided.price, None if decided.sender is None else decided.sender.value
+    refusals = (*decided.refusals, *_refuse_opted_out(world, caller, order.to, sender))
     return {
-        "would_send": not decided.refusals,
+        "would_send": not refusals,
         "refusals": [
             {"code": refusal.code, "title": PROBLEMS[refusal.code].title, "detail": refusal.detail}
-            for refusal in decided.refusals
+            for refusal in refusals
         ],
         "encoding": decided.measured.encoding,
         "segments": decided.measured.segments,
@@ -132,5 +134,12 @@ def preview(world: Deps, caller: Caller, order: Order) -> dict[str, Any]:
             else {"amount": show_micros(int(price.amount * MICROS)), "currency": price.currency, "estimated": True}
         ),
         "country": decided.number.country,
-        "from": None if decided.sender is None else decided.sender.value,
+        "from": sender,
     }
+
+
+def _refuse_opted_out(world: Deps, caller: Caller, number: str, sender: str | None) -> list[Refused]:
+    with world.database.read() as connection:
+        test = not caller.key.live
+        found = refusal_of(connection, number=number, client_id=caller.client.id, sender=sender, test=test)
+    return [] if found is None else [found]

@@ -98,7 +98,7 @@ def _take(world: Deps, connection: Connection, message: Message, outcome: Accept
         "provider_name": provider_of(world, message).name,
         "provider_uuid": message.provider_uuid or outcome.message_uuid,
         "sent_at": message.sent_at or now,
-        "due_at": next_simulated_receipt(message, now),
+        "due_at": next_look(world, message, now),
     }
     if message.status not in FINAL:
         values |= {"error_code": None, "error_message": None}
@@ -107,6 +107,14 @@ def _take(world: Deps, connection: Connection, message: Message, outcome: Accept
         add_event(connection, message, "message.sent", now, {"message_uuid": outcome.message_uuid})
         world.metrics.count_message(status, test=message.test)
     return taken
+
+
+def next_look(world: Deps, message: Message, now: datetime) -> datetime | None:
+    """Return when a message that Plivo took is to be looked at again, for want of its last delivery report."""
+    after = world.settings.receipt_after_seconds
+    if message.test or not after or message.status in FINAL:
+        return next_simulated_receipt(message, now)
+    return now + timedelta(seconds=after)
 
 
 def next_simulated_receipt(message: Message, now: datetime) -> datetime | None:

@@ -33,7 +33,14 @@ _order = schemas.OrderSchema()
 _patch = schemas.MessagePatchSchema()
 _resolution = schemas.ResolutionSchema()
 _nothing = EmptySchema()
-_REFUSALS = ("sender_not_allowed", "country_not_allowed", "text_too_long", "too_many_segments", "price_too_high")
+_REFUSALS = (
+    "sender_not_allowed",
+    "country_not_allowed",
+    "text_too_long",
+    "too_many_segments",
+    "price_too_high",
+    "recipient_opted_out",
+)
 
 
 @blueprint.post("/v1/messages")

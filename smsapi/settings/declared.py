@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,12 @@ class Settings:
         "How long delivery reports may settle a message whose outcome is unknown before Plivo's list is asked.",
         default=60.0,
     )
+    receipt_after_seconds: float = _setting(
+        "SMSAPI_RECEIPT_AFTER_SECONDS",
+        parsers.seconds(0, 30 * 86400),
+        "After how long without a final delivery report Plivo's list is asked for a message, once. 0: never.",
+        default=3 * 3600.0,
+    )
     plivo_list_per_minute: int = _setting(
         "SMSAPI_PLIVO_LIST_PER_MINUTE",
         parsers.whole_number(1, 100_000),
@@ -206,6 +213,35 @@ class Settings:
         "Age of the longest due message of a lane from which further sends but codes are refused. 0: no bound.",
         default=4 * 3600.0,
     )
+    event_days: int = _setting(
+        "SMSAPI_EVENT_DAYS",
+        parsers.whole_number(1, 3650),
+        "Days that events are kept: in GET /v1/events, in a message's history, and for webhooks.",
+        default=30,
+    )
+    webhook_threads: int = _setting(
+        "SMSAPI_WEBHOOK_THREADS",
+        parsers.whole_number(1, 256),
+        "Webhooks that one process which sends has out at once. Endpoints that fail or are slow share half of them.",
+        default=8,
+    )
+    webhook_at_once: int = _setting(
+        "SMSAPI_WEBHOOK_AT_ONCE",
+        parsers.whole_number(1, 256),
+        "Webhooks that are out to one endpoint at once, of all processes; while it fails or is slow, one.",
+        default=4,
+    )
+    webhook_allow_networks: tuple[IPv4Network | IPv6Network, ...] = _setting(
+        "SMSAPI_WEBHOOK_ALLOW_NETWORKS",
+        parsers.networks,
+        "Private networks that webhooks may go to, such as 10.0.0.0/8, and without TLS too. Empty: public ones alone.",
+        default=(),
+    )
+    help_text: str | None = _setting(
+        "SMSAPI_HELP_TEXT",
+        parsers.text,
+        "What Plivo is to text back to HELP and its like, where it does not do so by itself. None: nothing.",
+    )
     account_probe_seconds: float = _setting(
         "SMSAPI_ACCOUNT_PROBE_SECONDS",
         parsers.seconds(0.1, 3600),
@@ -234,6 +270,13 @@ class Settings:
         parsers.whole_number(60, 30 * 86400),
         "How long an Idempotency-Key is remembered.",
         default=86400,
+    )
+    retention_days: int = _setting(
+        "SMSAPI_RETENTION_DAYS",
+        parsers.whole_number(0, 36500),
+        "After how many days text, number, reference and metadata of a settled message are erased. 0: never. "
+        "A client may have its own.",
+        default=0,
     )
     gsm7_max_units: int = _setting(
         "SMSAPI_GSM7_MAX_UNITS",

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
@@ -261,3 +262,11 @@ def bind_address(value: str) -> str:
 def words(value: str) -> tuple[str, ...]:
     """Return the words of a list that is separated by commas or spaces."""
     return tuple(part for part in re.split(r"[,\s]+", value) if part)
+
+
+def networks(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Return the networks of a list such as 10.0.0.0/8,fd00::/8."""
+    try:
+        return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+    except ValueError:
+        raise ValueError("must be networks such as 10.0.0.0/8,fd00::/8") from None

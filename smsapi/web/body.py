@@ -63,6 +63,30 @@ def _parse_json() -> Any:
     return value
 
 
+def read_text_body() -> str:
+    """Return the request's body as text, of whatever type the route takes.
+
+    Raises:
+        UnsupportedMediaType: it is declared in another encoding than UTF-8.
+        MalformedRequest: it is not in UTF-8, or holds U+0000.
+        RequestEntityTooLarge: it is longer than is read.
+
+    """
+    if request.mimetype_params.get("charset", "utf-8").lower() not in {"utf-8", "utf8"}:
+        raise UnsupportedMediaType("The body must be in UTF-8.")
+    if (request.content_encoding or "identity").lower() != "identity":
+        raise UnsupportedMediaType("The body must not be compressed.")
+    raw = request.get_data(cache=True)
+    _refuse_a_cut_body(raw)
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise MalformedRequest("The body is not in UTF-8.") from None
+    if "\x00" in text:
+        raise MalformedRequest("The body holds U+0000.")
+    return text
+
+
 def _refuse_a_cut_body(raw: bytes) -> None:
     # Of a body that comes in chunks, without a length, Werkzeug reads as much as is allowed and drops the rest in
     # silence: what was kept may be good JSON that says something else.

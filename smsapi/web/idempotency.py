@@ -118,10 +118,19 @@ def entry_of(
         "subject_id": subject_id,
         "locked_until": now + timedelta(seconds=lock_seconds),
         "expires_at": now + timedelta(seconds=ttl_seconds),
-        "status": None if given is None else given.status,
-        "content_type": None if given is None else given.content_type,
-        "headers": None if given is None else dict(given.headers),
-        "body": None if given is None else given.body,
+        **answer_columns(given),
+    }
+
+
+def answer_columns(given: Answer | None) -> dict[str, Any]:
+    """Return the part of a row that keeps the answer, or that says that there is none yet."""
+    if given is None:
+        return dict.fromkeys(("status", "content_type", "headers", "body"))
+    return {
+        "status": given.status,
+        "content_type": given.content_type,
+        "headers": dict(given.headers),
+        "body": given.body,
     }
 
 

@@ -144,6 +144,8 @@ def _describe(rule: Rule, operation: Operation, doc: str) -> dict[str, Any]:
         if operation.form is not None:
             content["application/x-www-form-urlencoded"] = {"schema": operation.form}
         described["requestBody"] = {"required": not operation.body_optional, "content": content}
+    if operation.takes is not None:
+        described["requestBody"] = {"required": True, "content": {operation.takes: {"schema": {"type": "string"}}}}
     return described
 
 
@@ -253,7 +255,7 @@ def _problems_of(operation: Operation) -> Iterable[str]:
         yield from _WITH_CREDENTIAL
         if operation.scope is not None:
             yield "insufficient_scope"
-    if operation.body is not None:
+    if operation.body is not None or operation.takes is not None:
         yield from _WITH_BODY
     if operation.query is not None:
         yield "validation_failed"
@@ -276,7 +278,7 @@ def _refined(document: dict[str, Any]) -> dict[str, Any]:
             _mend(each)
     # RFC 6749 section 3.2: what a token request has besides is ignored.
     schemas["TokenForm"]["additionalProperties"] = True
-    for name in ("ClientPatch", "MessagePatch"):
+    for name in ("ClientPatch", "EndpointPatch", "MessagePatch"):
         schemas[name]["minProperties"] = 1
     return document
 

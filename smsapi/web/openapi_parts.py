@@ -25,7 +25,11 @@ TAGS: Mapping[str, str] = {
     "send": "Sending a message, asking first what would become of it, and calling it off or changing it.",
     "messages": "Reading what became of each message.",
     "auth": "Tokens, API keys, clients, and what holds for the caller.",
+    "webhooks": "Being told of what happens, by signed POSTs (Standard Webhooks) or by reading the list of events.",
+    "privacy": "Erasing what tells who was texted what, at once or after a time.",
     "receipts": "What Plivo calls. Not for callers of this API.",
+    "optouts": "Who does not want to be texted, since when, and how that is known.",
+    "inbound": "What people texted to our numbers.",
     "service": "The service itself: health, metrics, this specification, and what each problem means.",
 }
 
@@ -65,6 +69,9 @@ OWN_SECURITY: Mapping[str, list[dict[str, list[str]]]] = {
     "create_token": [{}, {"basic": []}],
     "get_metrics": [{}, {"metricsToken": []}],
     "take_receipt": [{"plivoSignature": []}],
+    "take_receipt_of_query": [{"plivoSignature": []}],
+    "take_inbound": [{"plivoSignature": []}],
+    "take_inbound_of_query": [{"plivoSignature": []}],
 }
 
 
@@ -126,6 +133,14 @@ PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
     "message_id": _id("msg", "message"),
     "key_id": _id("key", "API key"),
     "client_id": _id("cli", "client"),
+    "inbound_id": _id("inb", "inbound message"),
+    "number": {
+        "description": "The number, in E.164; its plus sign may be written %2B.",
+        "schema": {"type": "string", "pattern": f"^{E164.pattern}$"},
+        "example": "+14155550123",
+    },
+    "endpoint_id": _id("whe", "webhook endpoint"),
+    "event_id": _id("evt", "event"),
     "code": {
         "description": "The `code` of a problem.",
         "schema": {"type": "string", "enum": sorted(PROBLEMS)},
@@ -134,7 +149,7 @@ PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
     "name": {"description": "The name of the asset.", "schema": {"type": "string"}, "example": "start.js"},
 }
 
-_ID_PATTERNS = {name: f"^{name}_[0-9a-f]{{32}}$" for name in ("msg", "key", "cli", "evt")}
+_ID_PATTERNS = {name: f"^{name}_[0-9a-f]{{32}}$" for name in ("msg", "key", "cli", "evt", "whe")}
 _NUMBER = f"^{E164.pattern}$"
 _SENDER = rf"^({E164.pattern}|[0-9]{{3,8}}|(?=[0-9]*[A-Za-z])[A-Za-z0-9]{{1,11}})$"
 _SENDERS: Mapping[str, dict[str, Any]] = {
@@ -155,9 +170,12 @@ PROPERTIES: Mapping[str, Mapping[str, dict[str, Any]]] = {
     "Message": {
         "id": {"pattern": _ID_PATTERNS["msg"]},
         "client_id": {"pattern": _ID_PATTERNS["cli"]},
-        "to": {"pattern": _NUMBER},
+        # Empty once it is redacted.
+        "to": {"pattern": rf"^({E164.pattern})?$"},
     },
     "Event": {"id": {"pattern": _ID_PATTERNS["evt"]}},
+    "ToldEvent": {"id": {"pattern": _ID_PATTERNS["evt"]}},
+    "Endpoint": {"id": {"pattern": "^whe_[0-9a-f]{32}$"}},
     "Key": {"id": {"pattern": _ID_PATTERNS["key"]}, "client_id": {"pattern": _ID_PATTERNS["cli"]}},
     "NewKey": {"id": {"pattern": _ID_PATTERNS["key"]}, "client_id": {"pattern": _ID_PATTERNS["cli"]}},
     "ClientOrder": _SENDERS,
@@ -228,6 +246,9 @@ ANSWERS: Mapping[tuple[str, int], str] = {
     ("get_readiness", 503): "Something is down; `down` names it.",
     ("revoke_token", 200): "The token does not work, whatever it was.",
     ("revoke_key", 204): "The key and its tokens stopped working.",
+    ("take_inbound", 200): "The text was taken, now or before.",
+    ("take_inbound_of_query", 200): "The text was taken, now or before.",
+    ("delete_opt_out", 204): "The number may be texted again, as far as the client's own entries go.",
     ("take_receipt", 200): "The report was taken, or was not needed.",
 }
 
@@ -254,6 +275,11 @@ PROBLEM_SCHEMA: Mapping[str, Any] = {
         "error": {"type": "string", "description": "On the token endpoint: the error of RFC 6749 section 5.2."},
         "request_id": {"type": "string", "maxLength": 128},
         "message_id": {"type": "string", "description": "The message that Plivo refused; it stays readable."},
+        "opted_out_at": {
+            "type": "string",
+            "format": "date-time",
+            "description": "With `recipient_opted_out`: since when.",
+        },
         "errors": {"type": "array", "description": "With `validation_failed`: each broken rule.", "items": _POINTED},
     },
 }

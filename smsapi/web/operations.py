@@ -20,6 +20,7 @@ class Operation:
     """One route.
 
     ``scope`` is what the caller needs (None: any valid credential); ``public`` says why no login is asked for.
+    ``takes`` is the media type of a body that is no JSON.
     ``answers`` maps a status to what its body is, or to all that it can be: the schema of its JSON, a media type where
     it is not JSON, or None for no body.
     ``problems`` are the codes that this route adds to those that any route may answer.
@@ -31,6 +32,7 @@ class Operation:
     body: type[Schema] | None = None
     body_optional: bool = False
     form: type[Schema] | None = None
+    takes: str | None = None
     query: type[Schema] | None = None
     answers: Mapping[int, Kind | tuple[Kind, ...]] = field(default_factory=dict)
     problems: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from smsapi.errors import InvalidInput, SmsapiError
+from smsapi.errors import InvalidInput, RecipientOptedOut, SmsapiError
 from smsapi.web.answers import PROBLEM, Answer
 
 
@@ -66,10 +66,24 @@ PROBLEMS: Mapping[str, Problem] = {
         "The message no longer waits",
         "detail says how it stands. What is on its way cannot be called back or changed. Do not retry as is.",
     ),
+    "too_early": Problem(
+        409,
+        "The message is not settled yet",
+        "detail says how it stands. Cancel it, or try again once it is sent or settled otherwise.",
+    ),
     "not_unknown": Problem(
         409,
         "The outcome of the message is not in doubt",
         "Only a message whose status is unknown can be resolved; detail says how it stands. Do not retry as is.",
+    ),
+    "too_many_endpoints": Problem(
+        409, "The client has too many webhook endpoints", "Delete one that is of no use, or change one."
+    ),
+    "events_expired": Problem(
+        410,
+        "The event to go on after is not kept any more",
+        "Read from the beginning, without after, and compare with what you have: events may be missing between the "
+        "two. Do not retry as is.",
     ),
     "body_too_large": Problem(
         413, "The body is too large", "Send at most 1 MiB; 16 KiB for a token, 64 KiB from Plivo."
@@ -102,6 +116,12 @@ PROBLEMS: Mapping[str, Problem] = {
     ),
     "price_too_high": Problem(
         422, "The price limit cannot be kept", "Shorten the text or allow more; see preview for the price."
+    ),
+    "recipient_opted_out": Problem(
+        422,
+        "The recipient has opted out",
+        "Do not text this number: opted_out_at says since when it does not want it, GET /v1/opt-outs/{number} by which "
+        "entry. The recipient opts in again by texting START to the sender.",
     ),
     "rejected_by_provider": Problem(
         422,
@@ -160,6 +180,8 @@ def render(error: SmsapiError, request_id: str, /, **members: Any) -> Answer:
     }
     if isinstance(error, InvalidInput):
         document["errors"] = [{"pointer": each.pointer, "message": each.message} for each in error.errors]
+    if isinstance(error, RecipientOptedOut) and error.opted_out_at is not None:
+        document["opted_out_at"] = error.opted_out_at
     headers = {} if error.retry_after_seconds is None else {"Retry-After": str(error.retry_after_seconds)}
     if problem.status == 401:  # noqa: PLR2004 - RFC 9110 section 11.6.1: a 401 must say how to authenticate
         headers["WWW-Authenticate"] = 'Bearer realm="smsapi", ApiKey realm="smsapi"'

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Row, func, select
 
 from smsapi.db import Database
-from smsapi.messages.models import message_attempts, message_events, messages
+from smsapi.events.models import events as recorded
+from smsapi.messages.models import message_attempts, messages
 from smsapi.messages.statuses import QUEUED, SENDING, SENT, UNKNOWN
 from tests.chaos.callers import Ledger
 
@@ -76,7 +77,7 @@ def _story(store: Database, number: str) -> Iterator[str]:
     with store.read() as connection:
         for row in connection.execute(select(messages).where(messages.c.to_number == number)).all():
             yield _show(row, "id", "status", "attempts", "epoch", "due_at", "provider_uuid", "created_at", "updated_at")
-            events = select(message_events).where(message_events.c.message_id == row.id).order_by(message_events.c.id)
+            events = select(recorded).where(recorded.c.message_id == row.id).order_by(recorded.c.id)
             lines = [(each.at, f"{each.type} {each.data}") for each in connection.execute(events)]
             attempts = select(message_attempts).where(message_attempts.c.message_id == row.id)
             for each in connection.execute(attempts):

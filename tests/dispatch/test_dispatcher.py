@@ -110,7 +110,8 @@ def test_a_dispatcher_with_nothing_to_do_looks_once_a_sweep_and_no_more(make_app
     eventually(lambda: sum(look.startswith("WITH") for look in looks) >= 6)
     # The first look is at once, and its sweep also sweeps out old Idempotency-Keys.
     assert time.monotonic() - started > 5 * 0.2
-    assert len(looks) <= 9
+    # Beside it what is seldom there is looked for once in eight sweeps.
+    assert len(looks) <= 30
 
 
 def test_stopping_lets_the_call_end_and_takes_nothing_new(make_app):

@@ -141,7 +141,7 @@ def test_a_lost_acknowledgement_of_an_outcome_is_neither_a_lost_message_nor_a_se
     assert caller.message(message["id"])["status"] == "sent"
     assert types_of(caller, message) == ["message.queued", "message.sent"]
     assert [row.outcome for row in attempts_of(world, message)] == ["accepted"]
-    clock.advance(86400)
+    clock.advance(3600)
     assert run_due(world) == 0
     assert len(provider.asked) == 1
 

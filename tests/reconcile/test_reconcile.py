@@ -75,7 +75,7 @@ def test_a_message_that_the_list_does_not_have_is_sent_again_once(doubtful, cloc
     (query,) = provider.queries
     assert (query.sender, query.to) == (LANDLINE, TO)
     assert query.since < attempts_of(world, message)[0].started_at < query.until
-    clock.advance(86400)
+    clock.advance(3600)
     assert run_due(world) == 0
     assert len(provider.asked) == 2
 

@@ -159,7 +159,7 @@ def test_a_commit_that_fails_leaves_nothing_half_done(make_app, make_caller, dat
     lost = caller.send(headers={"Prefer": prefer, **headers})
     assert (lost.status_code, lost.get_json()["code"]) == (503, "store_unavailable")
     assert int(lost.headers["Retry-After"]) >= 1
-    assert [_rows(caller, table) for table in ("messages", "message_events", "idempotency_keys")] == [0, 0, 0]
+    assert [_rows(caller, table) for table in ("messages", "events", "idempotency_keys")] == [0, 0, 0]
     assert provider.calls == []
     again = caller.send(headers={"Prefer": prefer, **headers})
     assert again.status_code == (202 if prefer == "respond-async" else 201)

@@ -47,7 +47,7 @@ def caller(make_app, make_caller, tmp_path):
 
 
 def _rows(caller):
-    return [count_rows(caller.app.extensions["smsapi"].database, table) for table in ("messages", "message_events")]
+    return [count_rows(caller.app.extensions["smsapi"].database, table) for table in ("messages", "events")]
 
 
 def test_a_preview_tells_all_that_a_send_would_be(caller):

@@ -32,7 +32,7 @@ def hostile(make_app, make_caller, simulator):
 
     yield call
     database = app.extensions["smsapi"].database
-    assert [count_rows(database, table) for table in ("messages", "message_events", "idempotency_keys")] == [0, 0, 0]
+    assert [count_rows(database, table) for table in ("messages", "events", "idempotency_keys")] == [0, 0, 0]
     assert simulator.store.count() == 0
 
 

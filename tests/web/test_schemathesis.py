@@ -13,6 +13,8 @@ from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.failures import FailureGroup
 
+from tests.conftest import eventually
+
 SPEC = Path(__file__).parents[2] / "openapi.yaml"
 # Left out: positive_data_acceptance, for a schema cannot say what is a number in its country, a cursor, or a key.
 CHECKED = (
@@ -28,8 +30,12 @@ CHECKED = (
     "ignored_auth",
 )
 PLENTY = "1000000 per minute"
-# Without a signature, a right key, a key to spare, or a message in doubt, there is nothing to be had here.
-NEVER_GRANTED = {"take_receipt", "create_token", "revoke_key", "resolve_message"}
+# Without a signature, a right key, a key to spare, a message in doubt, or a URL, there is nothing to be had here.
+NEVER_GRANTED = {
+    *("take_receipt", "take_receipt_of_query", "take_inbound", "take_inbound_of_query", "create_token", "revoke_key"),
+    *("resolve_message", "create_webhook_endpoint", "delete_webhook_endpoint"),
+    *("get_inbound_message", "import_opt_outs", "get_opt_out", "delete_opt_out"),
+}
 
 
 @pytest.fixture
@@ -54,10 +60,17 @@ def real_ids(service):
     """Ids that exist, so that made-up requests get past the look-up too."""
     # One that waits for its time may still be changed and called off.
     soon = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    service.send(to="+14155550001")
     spare = {"name": "spare", "mode": "test", "scopes": ["messages:read"]}
+    endpoint = {"url": "https://receiver.invalid/hooks", "events": ["webhook.test"]}
+    listed = eventually(lambda: service.request("GET", "/v1/events").json()["data"])
     return {
+        "endpoint_id": service.request("POST", "/v1/webhook-endpoints", json=endpoint).json()["id"],
+        "event_id": listed[0]["id"],
         "message_id": service.send(to="+14155550001", send_at=soon).json()["id"],
-        "client_id": service.request("GET", "/v1/auth/whoami").json()["client_id"],
+        # Another than the caller's, which would soon be one that may send nothing.
+        "client_id": service.request("POST", "/v1/clients", json={"name": "spare"}).json()["id"],
+        "number": "+14155550155",
         "key_id": service.request("POST", "/v1/api-keys", json=spare).json()["id"],
     }
 

@@ -23,6 +23,9 @@ OPEN = {
     "GET /openapi.yaml",
     "GET /problems/<code>",
     "GET /readyz",
+    "GET /plivo/inbound",
+    "GET /plivo/status/<message_id>",
+    "POST /plivo/inbound",
     "POST /plivo/status/<message_id>",
     "POST /v1/auth/token",
 }

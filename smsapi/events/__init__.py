@@ -1,0 +1,1 @@
+"""The log of everything that a client may hear of, in one order for all readers."""

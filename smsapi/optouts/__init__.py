@@ -1,0 +1,1 @@
+"""Who may not be texted, by whom, since when, and how that is known."""

@@ -1,0 +1,287 @@
+"""Opting out and in again, and asking who is: queries and decisions within the caller's transaction.
+
+Every change is a line of the trail and an event to each client that it concerns. A message is looked at here twice:
+as it is taken, and again in the transaction that begins an attempt; :func:`hold_waiting` sees to it that no attempt
+begins between the two sides of an opt-out.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, delete, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from smsapi.clock import Clock, rfc3339
+from smsapi.deps import Deps
+from smsapi.errors import RecipientOptedOut
+from smsapi.events.store import record_event
+from smsapi.ids import new_id, show_id
+from smsapi.messages.models import Message, messages
+from smsapi.messages.statuses import SENDING, WAITING
+from smsapi.optouts.models import OptOut, Proof, Scope, Source, blocks, opt_out_log, opt_outs, scope_of, to_opt_out
+
+_INSERT_LINE = insert(opt_out_log)
+_IMPORT_BATCH = 500
+_CALL_LOOKS = 100
+_CALL_LOOK_SECONDS = 0.02
+
+_STANDING = (
+    select(opt_outs.c.at)
+    .where(blocks(**{name: bindparam(name) for name in ("number", "client_id", "sender", "test")}))
+    .order_by(opt_outs.c.at)
+    .limit(1)
+)
+
+
+def opted_out_at(
+    connection: Connection, *, number: str, client_id: UUID, sender: str | None, test: bool
+) -> datetime | None:
+    """Return since when this client may not text the number from the sender, or None where it may."""
+    given = {"number": number, "client_id": client_id, "sender": sender, "test": test}
+    at: datetime | None = connection.execute(_STANDING, given).scalar_one_or_none()
+    return at
+
+
+def refusal_of(
+    connection: Connection, *, number: str, client_id: UUID, sender: str | None, test: bool
+) -> RecipientOptedOut | None:
+    """Return the refusal that a message from this client and sender to the number meets, or None."""
+    at = opted_out_at(connection, number=number, client_id=client_id, sender=sender, test=test)
+    return None if at is None else RecipientOptedOut(said_of(at), opted_out_at=rfc3339(at))
+
+
+def refusal_of_message(connection: Connection, message: Message) -> RecipientOptedOut | None:
+    """Return the refusal that this message meets, or None where it meets none."""
+    return refusal_of(
+        connection,
+        number=message.to_number,
+        client_id=message.client_id,
+        sender=message.sender,
+        test=message.test,
+    )
+
+
+def said_of(at: datetime) -> str:
+    """Return the sentence that a caller reads of an opt-out."""
+    return f"The recipient opted out on {rfc3339(at)}."
+
+
+def opted_out_among(connection: Connection, several: Sequence[Message]) -> Mapping[UUID, datetime]:
+    """Return those of the messages that may not be sent, by id, with since when; one query for all of them."""
+    if not several:
+        return {}
+    numbers = {message.to_number for message in several}
+    found = [to_opt_out(row) for row in connection.execute(_BY_NUMBERS, {"numbers": sorted(numbers)})]
+    stopped = {}
+    for message in several:
+        since = [entry.at for entry in found if _stops(entry.scope, message)]
+        if since:
+            stopped[message.id] = min(since)
+    return stopped
+
+
+_BY_NUMBERS = select(opt_outs).where(opt_outs.c.number.in_(bindparam("numbers", expanding=True)))
+
+
+def _stops(scope: Scope, message: Message) -> bool:
+    return (
+        (scope.number, scope.test) == (message.to_number, message.test)
+        and scope.client_id in {None, message.client_id}
+        and scope.sender in {None, message.sender}
+    )
+
+
+def opt_out(
+    connection: Connection,
+    scope: Scope,
+    *,
+    source: Source,
+    at: datetime,
+    evidence: Mapping[str, Any],
+    reason: str | None = None,
+) -> bool:
+    """Enter an opt-out and say whether it is a new one; one that stands already keeps its date.
+
+    Either way it is a line of the trail; a new one is an ``optout.created`` to each client that it concerns.
+    """
+    statement = _insert_for(connection).on_conflict_do_nothing().returning(opt_outs.c.id)
+    row = connection.execute(statement, _row(scope, source, reason, at)).first()
+    action = "repeated" if row is None else "created"
+    connection.execute(_INSERT_LINE, _line(scope, action, source, at, evidence))
+    if row is None:
+        return False
+    _tell(connection, scope, "optout.created", source, at, reason=reason)
+    return True
+
+
+def opt_in(
+    connection: Connection, scopes: Sequence[Scope], *, source: Source, at: datetime, evidence: Mapping[str, Any]
+) -> int:
+    """Take these entries away and return how many stood; each is a line of the trail and ``optout.removed``."""
+    removed = 0
+    for scope in scopes:
+        same = (opt_outs.c.number == scope.number, opt_outs.c.test == scope.test, opt_outs.c.holds_for == scope.key)
+        if connection.execute(delete(opt_outs).where(*same).returning(opt_outs.c.id)).first() is not None:
+            connection.execute(_INSERT_LINE, _line(scope, "removed", source, at, evidence))
+            _tell(connection, scope, "optout.removed", source, at)
+            removed += 1
+    return removed
+
+
+def opt_out_by_provider(connection: Connection, clock: Clock, message: Message) -> None:
+    """Enter that Plivo refused the message with code 200: its recipient told its sender STOP (plivo-facts 2.7)."""
+    client_id = message.client_id if message.test else None
+    scope = Scope(number=message.to_number, client_id=client_id, sender=message.sender, test=message.test)
+    evidence = {"message_id": show_id("msg", message.id), "provider_code": "200"}
+    opt_out(connection, scope, source="provider", at=clock.now(), evidence=evidence)
+
+
+def _insert_for(connection: Connection) -> postgresql.Insert | sqlite.Insert:
+    return postgresql.insert(opt_outs) if connection.dialect.name == "postgresql" else sqlite.insert(opt_outs)
+
+
+def _row(scope: Scope, source: str, reason: str | None, at: datetime) -> dict[str, Any]:
+    own = {**_columns_of(scope), "holds_for": scope.key}
+    return {"id": new_id(), **own, "source": source, "reason": reason, "at": at}
+
+
+def _line(scope: Scope, action: str, source: str, at: datetime, evidence: Mapping[str, Any]) -> dict[str, Any]:
+    said = {"action": action, "source": source, "at": at, "evidence": dict(evidence)}
+    return {"id": new_id(), **_columns_of(scope), **said}
+
+
+def _columns_of(scope: Scope) -> dict[str, Any]:
+    return {"number": scope.number, "test": scope.test, "client_id": scope.client_id, "sender": scope.sender}
+
+
+def _tell(
+    connection: Connection, scope: Scope, kind: str, source: str, at: datetime, *, reason: str | None = None
+) -> None:
+    told = {
+        "number": scope.number,
+        "scope": scope.name,
+        "from": scope.sender,
+        "source": source,
+        "reason": reason,
+        "at": rfc3339(at),
+    }
+    for client_id in _concerned(connection, scope):
+        record_event(connection, client_id=client_id, kind=kind, at=at, data=told, test=scope.test)
+
+
+def _concerned(connection: Connection, scope: Scope) -> Sequence[UUID]:
+    """Return whom an entry is told: its client, or all who texted the number from its sender."""
+    if scope.client_id is not None:
+        return [scope.client_id]
+    rows = messages.c
+    query = select(rows.client_id).where(rows.to_number == scope.number, rows.sender == scope.sender, ~rows.test)
+    return list(connection.execute(query.distinct().order_by(rows.client_id)).scalars())
+
+
+def hold_waiting(connection: Connection, number: str) -> None:
+    """Hold what waits to be sent to the number until this transaction ends, once the opt-out is entered.
+
+    An attempt that is being begun at this moment is waited for, and one that begins afterwards sees the opt-out.
+    """
+    rows = messages.c
+    query = select(rows.id).where(rows.to_number == number, rows.status.in_(sorted(WAITING))).order_by(rows.id)
+    connection.execute(query.with_for_update()).all()
+
+
+def let_calls_end(world: Deps, number: str) -> None:
+    """Wait until calls to Plivo that had begun before an opt-out was committed are over, two seconds at most."""
+    rows = messages.c
+    query = select(rows.id).where(rows.to_number == number, rows.status == SENDING, ~rows.test).limit(1)
+    for _ in range(_CALL_LOOKS):
+        with world.database.read() as connection:
+            if connection.execute(query).first() is None:
+                return
+        world.clock.sleep(_CALL_LOOK_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Mine:
+    """Whose entries are looked for: a client's own, and those of all clients for the senders that it uses."""
+
+    client_id: UUID
+    senders: tuple[str, ...]
+    test: bool
+
+
+def entries_of(connection: Connection, mine: Mine, number: str) -> Sequence[OptOut]:
+    """Return the entries for the number that hold for the client, oldest first."""
+    own = _visible(opt_outs, mine)
+    query = select(opt_outs).where(opt_outs.c.number == number, own).order_by(opt_outs.c.at, opt_outs.c.id)
+    return [to_opt_out(row) for row in connection.execute(query)]
+
+
+def get_entry(connection: Connection, scope: Scope) -> OptOut:
+    """Return the entry of just this scope, which stands."""
+    row = opt_outs.c
+    same = (row.number == scope.number, row.test == scope.test, row.holds_for == scope.key)
+    return to_opt_out(connection.execute(select(opt_outs).where(*same)).one())
+
+
+def list_opt_outs(connection: Connection, mine: Mine, *, limit: int, before: UUID | None) -> Sequence[OptOut]:
+    """Return up to ``limit + 1`` entries that hold for the client, newest first, older than ``before``."""
+    query = select(opt_outs).where(_visible(opt_outs, mine)).order_by(opt_outs.c.id.desc()).limit(limit + 1)
+    if before is not None:
+        query = query.where(opt_outs.c.id < before)
+    return [to_opt_out(row) for row in connection.execute(query)]
+
+
+def trail_of(connection: Connection, mine: Mine, number: str) -> Sequence[Proof]:
+    """Return all that was ever entered of the number and concerns the client, oldest first."""
+    query = select(opt_out_log).where(opt_out_log.c.number == number, _visible(opt_out_log, mine))
+    return [
+        Proof(id=row.id, scope=scope_of(row), action=row.action, source=row.source, at=row.at, evidence=row.evidence)
+        for row in connection.execute(query.order_by(opt_out_log.c.id))
+    ]
+
+
+def _visible(table: Table, mine: Mine) -> ColumnElement[bool]:
+    row = table.c
+    of_all = and_(row.client_id.is_(None), row.sender.in_(mine.senders))
+    return and_(row.test == mine.test, or_(row.client_id == mine.client_id, of_all))
+
+
+def said_by_recipient(connection: Connection, *, number: str, sender: str) -> Sequence[Scope]:
+    """Return the entries that the number's own texts to this sender made, and those that Plivo reported of it."""
+    row = opt_outs.c
+    own_words = row.source.in_(("keyword", "intent", "provider"))
+    query = select(opt_outs).where(row.number == number, row.sender == sender, ~row.test, own_words)
+    return [scope_of(each) for each in connection.execute(query)]
+
+
+def import_opt_outs(
+    connection: Connection, orders: Sequence[tuple[Scope, str | None]], *, at: datetime, evidence: Mapping[str, Any]
+) -> int:
+    """Enter many opt-outs at once and return how many are new; each new one is a line of the trail, and no event."""
+    added = 0
+    for start in range(0, len(orders), _IMPORT_BATCH):
+        rows = [_row(scope, "import", reason, at) for scope, reason in orders[start : start + _IMPORT_BATCH]]
+        statement = _insert_for(connection).values(rows).on_conflict_do_nothing().returning(opt_outs)
+        new = [to_opt_out(row) for row in connection.execute(statement)]
+        if new:
+            lines = [_line(each.scope, "created", "import", at, {**evidence, "reason": each.reason}) for each in new]
+            connection.execute(_INSERT_LINE, lines)
+        added += len(new)
+    return added
+
+
+def forget_words(connection: Connection, number: str) -> int:
+    """Take out of the trail what the number's texts said, and return from how many lines.
+
+    The entries and the trail themselves stay: without them the person would be texted again.
+    """
+    rows = opt_out_log.c
+    changed = 0
+    for row in connection.execute(select(rows.id, rows.evidence).where(rows.number == number)).all():
+        if row.evidence.get("text"):
+            kept = {**row.evidence, "text": ""}
+            connection.execute(update(opt_out_log).where(rows.id == row.id).values(evidence=kept))
+            changed += 1
+    return changed

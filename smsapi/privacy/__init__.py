@@ -1,0 +1,1 @@
+"""Personal data and its end: retention by age, redaction of one message, erasure of one person's number."""

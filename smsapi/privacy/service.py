@@ -1,0 +1,164 @@
+"""Forgetting: one message at its caller's wish, all old ones when their time is over, a person at theirs."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, select
+
+from smsapi.auth.models import clients
+from smsapi.deps import Deps
+from smsapi.errors import TooEarly
+from smsapi.ids import show_id
+from smsapi.log import get_logger
+from smsapi.messages.models import Message, messages, to_message
+from smsapi.messages.statuses import FINAL, SENT, WAITING
+from smsapi.messages.store import add_event
+from smsapi.privacy.erasers import ERASERS, Eraser, Subject
+from smsapi.privacy.models import client_retention
+from smsapi.send.after import cancel
+
+log = get_logger()
+
+# Plivo has it, or it never will: nothing that is still to be done needs its text or its number.
+SETTLED: Final = FINAL | {SENT}
+_BATCH: Final = 500
+_BY_RETENTION: Final[Mapping[str, Any]] = {"by": "retention"}
+_BY_OPERATOR: Final[Mapping[str, Any]] = {"by": "operator", "reason": "privacy"}
+
+
+def redact(world: Deps, connection: Connection, message: Message, *, by: Mapping[str, Any]) -> Message:
+    """Erase text, number, reference and metadata of a message that the caller has locked; return it so.
+
+    Status, segments, price and times stay. Twice is the same as once. ``by`` says who wants it and goes into the event.
+
+    Raises:
+        TooEarly: it still waits to be sent, is being sent, or its outcome has to be found out by its number.
+
+    """
+    if message.erased_at is not None:
+        return message
+    if message.status not in SETTLED:
+        raise TooEarly(f"The message is {message.status}; what is erased could not be sent. Cancel it, or wait.")
+    _erase(world, connection, [message], by)
+    query = select(messages).where(messages.c.id == message.id)
+    return to_message(connection.execute(query).one())
+
+
+def erase_old(world: Deps, stopping: Callable[[], bool]) -> int:
+    """Erase the settled messages whose time of retention is over, in batches; return how many they were.
+
+    The time counts from when a message was accepted or, where it had one, from its ``send_at``.
+    """
+    erased = 0
+    with world.database.read() as connection:
+        kept = list(connection.execute(_KEPT_OF_CLIENTS))
+    for row in kept:
+        days = world.settings.retention_days if row.days is None else row.days
+        while days and not stopping():
+            done = _erase_batch(world, row.id, days)
+            erased += done
+            if done < _BATCH:
+                break
+    if erased:
+        log.info("messages_erased", messages=erased)
+    return erased
+
+
+def _erase_batch(world: Deps, client_id: UUID, days: int) -> int:
+    columns = messages.c
+    until = world.clock.now() - timedelta(days=days)
+    query = (
+        select(messages)
+        .where(
+            columns.client_id == client_id,
+            columns.erased_at.is_(None),
+            columns.created_at <= until,
+            columns.status.in_(SETTLED),
+            (columns.send_at.is_(None)) | (columns.send_at <= until),
+        )
+        .order_by(columns.created_at)
+        .limit(_BATCH)
+        .with_for_update(skip_locked=True)
+    )
+    with world.database.transaction() as connection:
+        old = [to_message(row) for row in connection.execute(query)]
+        if old:
+            _erase(world, connection, old, _BY_RETENTION)
+    return len(old)
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What was erased of a person: rows by the name of the eraser.
+
+    ``canceled`` messages waited to be sent to them. ``left`` ones are being sent or looked for at Plivo, which takes
+    their number; asking again later erases them too.
+    """
+
+    rows: Mapping[str, int]
+    canceled: int
+    left: int
+
+
+def erase_number(world: Deps, number: str, *, erasers: Sequence[Eraser] = ERASERS) -> Erased:
+    """Erase a person's number (E.164), and what they were texted, wherever it is stored; in batches.
+
+    Messages that wait to be sent to them are canceled. What must outlive it (that they opted out) is for its own
+    package to keep in a form that does not name them.
+    """
+    rows: Counter[str] = Counter()
+    canceled = left = 0
+    for batch in _messages_to(world, number):
+        with world.database.transaction() as connection:
+            query = select(messages).where(messages.c.id.in_(batch)).with_for_update()
+            found = [to_message(row) for row in connection.execute(query)]
+            waiting = [message for message in found if message.status in WAITING]
+            for message in waiting:
+                cancel(world, connection, message, by=_BY_OPERATOR)
+            settled = [message for message in found if message.status in SETTLED]
+            rows += _erase(world, connection, [*waiting, *settled], _BY_OPERATOR, erasers)
+        canceled += len(waiting)
+        left += len(found) - len(waiting) - len(settled)
+    for eraser in erasers:
+        with world.database.transaction() as connection:
+            rows[eraser.name] += eraser.of_number(connection, number)
+    return Erased({eraser.name: rows[eraser.name] for eraser in erasers}, canceled, left)
+
+
+def _messages_to(world: Deps, number: str) -> Iterator[Sequence[UUID]]:
+    with world.database.read() as connection:
+        # By client, as the index is.
+        for row in connection.execute(select(clients.c.id)).all():
+            own = (messages.c.client_id == row.id, messages.c.to_number == number)
+            ids = [each.id for each in connection.execute(select(messages.c.id).where(*own))]
+            yield from (ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH))
+
+
+def _erase(
+    world: Deps,
+    connection: Connection,
+    found: Sequence[Message],
+    by: Mapping[str, Any],
+    erasers: Sequence[Eraser] = ERASERS,
+) -> Counter[str]:
+    """Let every package forget these locked messages, and write an event for each."""
+    now = world.clock.now()
+    rows: Counter[str] = Counter()
+    for client_id in dict.fromkeys(message.client_id for message in found):
+        of_client = [message for message in found if message.client_id == client_id]
+        subject = Subject(client_id, [message.id for message in of_client], now)
+        for eraser in erasers:
+            rows[eraser.name] += eraser.of_messages(connection, subject)
+        for message in of_client:
+            add_event(connection, replace(message, text="", to_number=""), "message.redacted", now, by)
+            log.info("message_redacted", message_id=show_id("msg", message.id), client_id=show_id("cli", client_id))
+    return rows
+
+
+_KEPT_OF_CLIENTS = select(clients.c.id, client_retention.c.days).outerjoin(
+    client_retention, client_retention.c.client_id == clients.c.id
+)

@@ -1,0 +1,1 @@
+"""What callers hear of by themselves: endpoints, signed deliveries, and the list of events to read instead."""

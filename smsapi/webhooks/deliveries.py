@@ -1,0 +1,162 @@
+"""The rows that say what is to be told to which endpoint: made, claimed under a lease, and put in order.
+
+Of one message an endpoint is told one event at a time: the others stay ``behind`` until the one before them is
+delivered or given up. Whoever holds several open rows holds them in the order of endpoint, message and ``seq``, so that
+no two wait for each other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, case, func, insert, select, update
+
+from smsapi.ids import new_id
+from smsapi.webhooks.models import (
+    BEHIND,
+    DELIVERED,
+    DUE,
+    FAILED,
+    OPEN,
+    SENDING,
+    WAITING,
+    Endpoint,
+    to_endpoint,
+    webhook_deliveries,
+    webhook_endpoints,
+)
+from smsapi.webhooks.present import Told
+
+# An endpoint that was away for less is not told of anything sooner.
+HASTENED_AFTER_SECONDS: Final = 60.0
+
+_ROWS = webhook_deliveries.c
+_IN_ORDER = (_ROWS.endpoint_id, _ROWS.message_id, _ROWS.seq)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A delivery that is ours to attempt until its lease ends."""
+
+    id: UUID
+    endpoint: Endpoint
+    event_id: UUID
+    message_id: UUID | None
+    attempts: int
+    tries: int
+    epoch: int
+    begun_at: datetime
+
+
+def enqueue(connection: Connection, now: datetime, told: Sequence[tuple[UUID, Told]]) -> None:
+    """Make a delivery of each event, in the order of ``seq``, to the endpoint with this id; there must be none yet."""
+    busy = hold_open(connection, told)
+    rows = []
+    for endpoint_id, event in told:
+        place = (endpoint_id, event.message_id)
+        rows.append(_new_row(now, endpoint_id, event, behind=place in busy))
+        if event.message_id is not None:
+            busy.add(place)
+    if rows:
+        connection.execute(insert(webhook_deliveries), rows)
+
+
+def begin_anew(connection: Connection, now: datetime, endpoint_id: UUID, event: Told) -> None:
+    """Tell the endpoint of a finished event once more; behind what is still to be told of its message."""
+    behind = (endpoint_id, event.message_id) in hold_open(connection, [(endpoint_id, event)])
+    fresh = _new_row(now, endpoint_id, event, behind=behind)
+    values = {name: fresh[name] for name in ("status", "tries", "due_at", "created_at", "finished_at")}
+    of_it = (_ROWS.endpoint_id == endpoint_id, _ROWS.event_id == event.id)
+    connection.execute(update(webhook_deliveries).where(*of_it, _ROWS.status.in_((DELIVERED, FAILED))).values(values))
+
+
+def _new_row(now: datetime, endpoint_id: UUID, event: Told, *, behind: bool) -> dict[str, Any]:
+    return {
+        "id": new_id(),
+        "endpoint_id": endpoint_id,
+        "event_id": event.id,
+        "message_id": event.message_id,
+        "seq": event.seq,
+        "status": BEHIND if behind else WAITING,
+        "attempts": 0,
+        "tries": 0,
+        "epoch": 0,
+        "due_at": None if behind else now,
+        "created_at": now,
+        "finished_at": None,
+    }
+
+
+def hold_open(connection: Connection, told: Sequence[tuple[UUID, Told]]) -> set[tuple[UUID, UUID | None]]:
+    """Return which endpoints have an open delivery of which of these messages, none of which ends meanwhile."""
+    # Held, because whoever ends the last open one looks for what is behind it, and would not see what we make now.
+    messages = {event.message_id for _, event in told if event.message_id is not None}
+    if not messages:
+        return set()
+    these = (_ROWS.endpoint_id.in_({each for each, _ in told}), _ROWS.message_id.in_(messages), OPEN)
+    query = select(_ROWS.endpoint_id, _ROWS.message_id).where(*these).order_by(*_IN_ORDER).with_for_update()
+    return {(row.endpoint_id, row.message_id) for row in connection.execute(query)}
+
+
+def release_next(connection: Connection, now: datetime, endpoint_id: UUID, message_id: UUID | None) -> None:
+    """Let the next event of this message be told, where one is behind."""
+    if message_id is None:
+        return
+    these = (_ROWS.endpoint_id == endpoint_id, _ROWS.message_id == message_id, OPEN)
+    first = connection.execute(
+        select(_ROWS.id, _ROWS.status).where(*these).order_by(*_IN_ORDER).with_for_update()
+    ).all()
+    # One that was begun anew may be waiting already, before or after those that are behind.
+    if first and all(row.status == BEHIND for row in first):
+        connection.execute(update(webhook_deliveries).where(_ROWS.id == first[0].id).values(status=WAITING, due_at=now))
+
+
+def hasten(connection: Connection, now: datetime, endpoint_id: UUID) -> None:
+    """Make all that waits for this endpoint due now: it is back."""
+    # The try is not counted, and what is due soon is let be: an endpoint that refuses one event and takes all others
+    # is "back" after each of them, and would otherwise use up all tries of that one within minutes.
+    soon = now + timedelta(seconds=HASTENED_AFTER_SECONDS)
+    waiting = (_ROWS.endpoint_id == endpoint_id, _ROWS.status == WAITING, DUE, _ROWS.due_at > soon)
+    values = {"due_at": now, "tries": case((_ROWS.tries > 0, _ROWS.tries - 1), else_=0)}
+    held = select(_ROWS.id).where(*waiting).order_by(*_IN_ORDER).with_for_update()
+    connection.execute(update(webhook_deliveries).where(_ROWS.id.in_(held)).values(values))
+
+
+def find_due(connection: Connection, now: datetime) -> Sequence[Endpoint]:
+    """Return the endpoints that something is due for, the one that waits longest first."""
+    of_it = (_ROWS.endpoint_id == webhook_endpoints.c.id, DUE)
+    first_due = select(func.min(_ROWS.due_at)).where(*of_it).correlate(webhook_endpoints).scalar_subquery()
+    active = (webhook_endpoints.c.enabled, webhook_endpoints.c.deleted_at.is_(None))
+    query = select(webhook_endpoints).where(*active, first_due <= now).order_by(first_due)
+    return [to_endpoint(row) for row in connection.execute(query)]
+
+
+def claim(
+    connection: Connection, now: datetime, endpoint_id: UUID, *, at_once: int, limit: int, lease_seconds: float
+) -> Sequence[Claimed]:
+    """Take up to ``limit`` deliveries to this endpoint, so that no more than ``at_once`` are out, of all processes."""
+    # One claims for an endpoint at a time, or two would both see the same room.
+    query = select(webhook_endpoints).where(webhook_endpoints.c.id == endpoint_id, webhook_endpoints.c.enabled)
+    row = connection.execute(query.with_for_update(key_share=True, skip_locked=True)).one_or_none()
+    if row is None or row.deleted_at is not None:
+        return []
+    of_it = _ROWS.endpoint_id == endpoint_id
+    out = select(func.count()).where(of_it, _ROWS.status == SENDING, DUE, _ROWS.due_at > now)
+    room = min(limit, at_once - connection.execute(out).scalar_one())
+    if room <= 0:
+        return []
+    due = select(webhook_deliveries).where(of_it, DUE, _ROWS.due_at <= now).order_by(_ROWS.due_at, _ROWS.seq)
+    found = connection.execute(due.limit(room).with_for_update(skip_locked=True)).all()
+    taken = {"status": SENDING, "epoch": _ROWS.epoch + 1, "due_at": now + timedelta(seconds=lease_seconds)}
+    if found:
+        ids = [each.id for each in found]
+        connection.execute(update(webhook_deliveries).where(_ROWS.id.in_(ids)).values(taken))
+    return [_claimed(to_endpoint(row), each) for each in found]
+
+
+def _claimed(endpoint: Endpoint, row: Row[Any]) -> Claimed:
+    return Claimed(
+        row.id, endpoint, row.event_id, row.message_id, row.attempts, row.tries, row.epoch + 1, row.created_at
+    )

@@ -1,0 +1,237 @@
+"""Endpoints and what their owner may do with them, within the caller's transaction."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, Select, func, insert, select, update
+
+from smsapi.auth.models import Caller
+from smsapi.errors import InvalidInput, NotFound, TooManyEndpoints
+from smsapi.events.models import events
+from smsapi.events.store import record_event
+from smsapi.ids import new_id, show_id
+from smsapi.webhooks.addresses import Network, check_url
+from smsapi.webhooks.deliveries import begin_anew, enqueue
+from smsapi.webhooks.models import (
+    DELIVERED,
+    FAILED,
+    Endpoint,
+    to_endpoint,
+    webhook_attempts,
+    webhook_deliveries,
+    webhook_endpoints,
+)
+from smsapi.webhooks.present import Told, select_told, to_told
+from smsapi.webhooks.relay import TEST_EVENT, list_told, wants
+from smsapi.webhooks.signing import make_secret
+
+MAX_ENDPOINTS: Final = 50
+# How long the secret before the last one goes on signing.
+OVERLAP: Final = timedelta(hours=24)
+RECOVER_AT_ONCE: Final = 5000
+_BATCH: Final = 500
+_ROWS = webhook_endpoints.c
+
+
+def create_endpoint(
+    connection: Connection,
+    now: datetime,
+    caller: Caller,
+    *,
+    url: str,
+    events: Sequence[str],
+    networks: Sequence[Network],
+    description: str | None = None,
+) -> Endpoint:
+    """Make an endpoint, which is told of what happens from now on; one of a test key, of test events only.
+
+    Raises:
+        InvalidInput: the URL is none that a webhook may go to.
+        TooManyEndpoints: the client has fifty.
+
+    """
+    _check_url(url, networks)
+    own = (_ROWS.client_id == caller.client.id, _ROWS.deleted_at.is_(None))
+    if connection.execute(select(func.count()).where(*own)).scalar_one() >= MAX_ENDPOINTS:
+        raise TooManyEndpoints(f"The client has {MAX_ENDPOINTS} endpoints; delete one.")
+    made = Endpoint(
+        id=new_id(),
+        client_id=caller.client.id,
+        test=not caller.key.live,
+        url=url,
+        events=list(events),
+        description=description,
+        secret=make_secret(),
+        previous_secret=None,
+        previous_secret_until=None,
+        enabled=True,
+        disabled_reason=None,
+        failing_since=None,
+        slow=False,
+        created_at=now,
+        updated_at=now,
+        deleted_at=None,
+    )
+    connection.execute(insert(webhook_endpoints).values(asdict(made)))
+    return made
+
+
+def _check_url(url: str, networks: Sequence[Network]) -> None:
+    try:
+        check_url(url, networks)
+    except ValueError as rule:
+        raise InvalidInput.at("/url", str(rule)) from None
+
+
+def _of(caller: Caller) -> Select[Any]:
+    query = select(webhook_endpoints).where(_ROWS.client_id == caller.client.id, _ROWS.deleted_at.is_(None))
+    return query if caller.key.live else query.where(_ROWS.test)
+
+
+def get_endpoint(connection: Connection, caller: Caller, endpoint_id: UUID, *, hold: bool = False) -> Endpoint:
+    """Return an endpoint of the caller's client, held until this transaction ends where asked for.
+
+    Raises:
+        NotFound: there is none, or it is another's, or it is not a test key's and the caller's key is.
+
+    """
+    query = _of(caller).where(_ROWS.id == endpoint_id)
+    if hold:
+        query = query.with_for_update(key_share=True)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise NotFound("There is no such webhook endpoint.")
+    return to_endpoint(row)
+
+
+def list_endpoints(connection: Connection, caller: Caller, *, limit: int, before: UUID | None) -> Sequence[Endpoint]:
+    """Return up to ``limit + 1`` endpoints that the caller may see, newest first, older than ``before``."""
+    query = _of(caller).order_by(_ROWS.id.desc()).limit(limit + 1)
+    if before is not None:
+        query = query.where(_ROWS.id < before)
+    return [to_endpoint(row) for row in connection.execute(query)]
+
+
+def update_endpoint(
+    connection: Connection,
+    now: datetime,
+    endpoint: Endpoint,
+    changes: Mapping[str, Any],
+    *,
+    networks: Sequence[Network],
+) -> Endpoint:
+    """Change what is given; what waits goes to the new URL. Whatever changes, it counts as never having failed.
+
+    Raises:
+        InvalidInput: the URL is none that a webhook may go to.
+
+    """
+    if "url" in changes:
+        _check_url(changes["url"], networks)
+    values = {**changes, "failing_since": None, "slow": False, "updated_at": now}
+    if "enabled" in changes:
+        values["disabled_reason"] = None if changes["enabled"] else "disabled"
+    return _set(connection, endpoint, values)
+
+
+def _set(connection: Connection, endpoint: Endpoint, values: Mapping[str, Any]) -> Endpoint:
+    connection.execute(update(webhook_endpoints).where(_ROWS.id == endpoint.id).values(values))
+    return replace(endpoint, **values)
+
+
+def delete_endpoint(connection: Connection, now: datetime, endpoint: Endpoint) -> None:
+    """Tell it of nothing any more; its secrets are forgotten, its log goes with the events."""
+    _set(connection, endpoint, {"deleted_at": now, "enabled": False, "secret": "", "previous_secret": None})
+
+
+def rotate_secret(connection: Connection, now: datetime, endpoint: Endpoint) -> Endpoint:
+    """Give it a new secret; for a day the one before signs too."""
+    values = {
+        "secret": make_secret(),
+        "previous_secret": endpoint.secret,
+        "previous_secret_until": now + OVERLAP,
+        "updated_at": now,
+    }
+    return _set(connection, endpoint, values)
+
+
+def send_test(connection: Connection, now: datetime, endpoint: Endpoint) -> UUID:
+    """Record a test event that this endpoint alone is told of, whatever its filters; return the event's id."""
+    data = {"endpoint_id": show_id("whe", endpoint.id)}
+    return record_event(connection, client_id=endpoint.client_id, kind=TEST_EVENT, at=now, data=data, test=True)
+
+
+def list_attempts(connection: Connection, endpoint: Endpoint, *, limit: int, before: UUID | None) -> list[Any]:
+    """Return up to ``limit + 1`` attempts to tell this endpoint, newest first, older than ``before``."""
+    rows, delivery = webhook_attempts.c, webhook_deliveries.c
+    joined = webhook_attempts.join(events, rows.event_id == events.c.id).join(
+        webhook_deliveries, rows.delivery_id == delivery.id
+    )
+    query = select(*rows, events.c.type, delivery.status.label("delivery_status")).select_from(joined)
+    query = query.where(rows.endpoint_id == endpoint.id).order_by(rows.id.desc()).limit(limit + 1)
+    if before is not None:
+        query = query.where(rows.id < before)
+    return list(connection.execute(query))
+
+
+def resend(connection: Connection, now: datetime, endpoint: Endpoint, event_id: UUID) -> None:
+    """Tell the endpoint of this event again, with the same id; one that is still to be told stays as it is.
+
+    Raises:
+        NotFound: there is no such event for this endpoint, or it is kept no more.
+
+    """
+    query = select_told().where(events.c.id == event_id, events.c.client_id == endpoint.client_id)
+    row = connection.execute(query.where(events.c.seq.is_not(None))).one_or_none()
+    event = None if row is None else to_told(row)
+    if event is None or (endpoint.test and not event.test):
+        raise NotFound("There is no such event.")
+    _tell(connection, now, endpoint, [event], again=(FAILED, DELIVERED))
+
+
+def recover(
+    connection: Connection, now: datetime, endpoint: Endpoint, since: datetime, *, at_most: int = RECOVER_AT_ONCE
+) -> tuple[int, bool]:
+    """Tell the endpoint of every event since then that it wants and was not told of, in their order.
+
+    Return how many they are, and whether they are all; no more than ``at_most`` are taken at once.
+    """
+    found, last = 0, 0
+    while found < at_most:
+        batch = list_told(
+            connection, client_id=endpoint.client_id, test_only=endpoint.test, after=last, limit=_BATCH, since=since
+        )
+        if not batch:
+            return found, True
+        last = batch[-1].seq or 0
+        wanted = [event for event in batch if wants(endpoint, event)]
+        found += _tell(connection, now, endpoint, wanted, again=(FAILED,), at_most=at_most - found)
+    return found, False
+
+
+def _tell(
+    connection: Connection,
+    now: datetime,
+    endpoint: Endpoint,
+    wanted: Sequence[Told],
+    *,
+    again: tuple[str, ...],
+    at_most: int = _BATCH,
+) -> int:
+    """Make deliveries of those that have none, begin anew those that stand so, and return how many both are."""
+    rows = webhook_deliveries.c
+    ids = [event.id for event in wanted]
+    of_them = (rows.endpoint_id == endpoint.id, rows.event_id.in_(ids))
+    stands = {
+        row.event_id: row.status for row in connection.execute(select(rows.event_id, rows.status).where(*of_them))
+    }
+    told = [event for event in wanted if stands.get(event.id) in {None, *again}][:at_most]
+    for event in told:
+        if event.id in stands:
+            begin_anew(connection, now, endpoint.id, event)
+        else:
+            enqueue(connection, now, [(endpoint.id, event)])
+    return len(told)

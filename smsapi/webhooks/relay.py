@@ -1,0 +1,100 @@
+"""The one order of all events: each that is committed gets the next number, and with it its deliveries.
+
+Ids are made before a transaction commits, and two may commit in the other order; a reader who goes by ids would miss
+the later one. Numbers are given afterwards, by one at a time for all processes, and so come to be seen in their order.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, func, select, text, update
+
+from smsapi.deps import Deps
+from smsapi.events.models import UNNUMBERED, events
+from smsapi.webhooks.deliveries import enqueue
+from smsapi.webhooks.models import Endpoint, to_endpoint, webhook_endpoints
+from smsapi.webhooks.present import Told, select_told, to_told
+
+_BATCH: Final = 500
+# Any fixed number, as long as nobody else locks it in this database.
+_LOCK: Final = 8_731_402_217
+# Told to the endpoint that it names and to no other.
+TEST_EVENT: Final = "webhook.test"
+
+
+def relay(world: Deps) -> int:
+    """Give what is committed its number, and make its deliveries; return how many events that were.
+
+    Where another process is at it, nothing is done: it, or the next look, does the rest.
+    """
+    total = 0
+    while True:
+        with world.database.read() as connection:
+            if connection.execute(select(events.c.id).where(UNNUMBERED).limit(1)).first() is None:
+                return total
+        with world.database.transaction() as connection:
+            numbered = _number(world, connection)
+        total += numbered
+        if numbered < _BATCH:
+            return total
+
+
+def _number(world: Deps, connection: Connection) -> int:
+    if world.database.is_postgresql:
+        # Given back when this transaction has become visible, and asked for before it looks: the last number is seen.
+        locked = connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _LOCK}).scalar_one()
+        if not locked:
+            return 0
+    last: int = connection.execute(select(func.coalesce(func.max(events.c.seq), 0))).scalar_one()
+    batch = select(events.c.id, events.c.at).where(UNNUMBERED).order_by(events.c.id).limit(_BATCH).subquery()
+    # By time first: ids are made by the clocks of several machines, times by the one that they share.
+    place = func.row_number().over(order_by=(batch.c.at, batch.c.id)).label("place")
+    placed = select(batch.c.id, place).subquery()
+    given = update(events).where(events.c.id == placed.c.id).values(seq=last + placed.c.place)
+    count = connection.execute(given).rowcount
+    rows = connection.execute(
+        select_told().where(events.c.seq > last, events.c.seq <= last + count).order_by(events.c.seq)
+    )
+    fresh = [to_told(row) for row in rows]
+    by_client = _endpoints_of(connection, {event.client_id for event in fresh})
+    pairs = [(each.id, event) for event in fresh for each in by_client.get(event.client_id, ()) if wants(each, event)]
+    enqueue(connection, world.clock.now(), pairs)
+    return count
+
+
+def _endpoints_of(connection: Connection, clients: set[UUID]) -> Mapping[UUID, Sequence[Endpoint]]:
+    rows = webhook_endpoints.c
+    query = select(webhook_endpoints).where(rows.client_id.in_(clients), rows.enabled, rows.deleted_at.is_(None))
+    found: dict[UUID, list[Endpoint]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.client_id, []).append(to_endpoint(row))
+    return found
+
+
+def wants(endpoint: Endpoint, event: Told) -> bool:
+    """Say whether this endpoint of the event's client is to be told of it."""
+    if event.type == TEST_EVENT:
+        return event.data.get("endpoint_id") == f"whe_{endpoint.id.hex}"
+    return (event.test or not endpoint.test) and any(matches(pattern, event.type) for pattern in endpoint.events)
+
+
+def matches(pattern: str, kind: str) -> bool:
+    """Say whether a filter, ``message.sent``, ``message.*`` or ``*``, takes events of this type."""
+    return pattern in {"*", kind} or (pattern.endswith(".*") and kind.startswith(pattern[:-1]))
+
+
+def list_told(
+    connection: Connection, *, client_id: UUID, test_only: bool, after: int, limit: int, **bounds: Any
+) -> Sequence[Told]:
+    """Return up to ``limit`` numbered events of a client in their order, behind the number ``after``.
+
+    ``bounds`` may hold ``since``, a moment before which none is wanted.
+    """
+    rows = events.c
+    query = select_told().where(rows.client_id == client_id, rows.seq > after).order_by(rows.seq).limit(limit)
+    if test_only:
+        query = query.where(rows.test)
+    if "since" in bounds:
+        query = query.where(rows.at >= bounds["since"])
+    return [to_told(row) for row in connection.execute(query)]

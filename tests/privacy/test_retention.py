@@ -1,0 +1,127 @@
+"""Text and numbers are erased when their time is over, by the setting or the client's own, in batches."""
+
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import insert, select
+
+from smsapi.clock import ManualClock
+from smsapi.ids import new_id
+from smsapi.messages.models import messages
+from smsapi.plivo.outcomes import Unavailable
+from smsapi.privacy.service import erase_old
+from tests.conftest import AUTH_TOKEN, eventually, new_caller
+from tests.support.dispatching import ASYNC, row_of, world_of
+from tests.support.plivo_calls import PUBLIC_URL, report
+from tests.support.providers import Scripted, taken
+
+DAY = 86_400
+
+
+@pytest.fixture
+def clock():
+    return ManualClock(datetime.now(UTC))
+
+
+@pytest.fixture
+def make(make_app, clock):
+    def build(*outcomes, **settings):
+        provider = Scripted(*(outcomes or (taken(),)))
+        app = make_app({"provider": provider, "clock": clock}, public_url=PUBLIC_URL, **settings)
+        return app, new_caller(app)
+
+    return build
+
+
+def erase(app):
+    return erase_old(world_of(app), lambda: False)
+
+
+def retention_of(caller, client_id=None):
+    return f"/v1/clients/{client_id or caller.client_id}/retention"
+
+
+def test_settled_messages_are_erased_after_the_days_of_the_setting_and_no_sooner(make, clock):
+    app, caller = make(retention_days=30)
+    message = caller.send(text="Hello", reference="r").get_json()
+    assert report(app, message["id"], {"Status": "delivered"}, token=AUTH_TOKEN).status_code == 200
+    clock.advance(30 * DAY - 1)
+    assert erase(app) == 0
+    clock.advance(2)
+    assert (erase(app), erase(app)) == (1, 0)
+    seen = caller.message(message["id"])
+    assert (seen["to"], seen["text"], seen["reference"], seen["segments"]) == ("", "", None, 1)
+    event = caller.events(message["id"])[-1]
+    assert (event["type"], event["data"]) == ("message.redacted", {"by": "retention"})
+
+
+def test_by_default_everything_is_kept(make, clock):
+    app, caller = make()
+    caller.send()
+    clock.advance(3650 * DAY)
+    assert erase(app) == 0
+
+
+def test_what_still_has_to_be_sent_is_kept_whatever_its_age(make, clock):
+    app, caller = make(Unavailable("down", 503), retention_days=1)
+    message = caller.send(headers=ASYNC).get_json()
+    clock.advance(9 * DAY)
+    assert erase(app) == 0
+    assert caller.message(message["id"])["text"] == "Hello"
+
+
+def test_a_client_may_have_its_own_time_or_none(make, clock):
+    app, caller = make(retention_days=30)
+    shorter, for_ever = new_caller(app, name="shorter"), new_caller(app, name="for-ever")
+    assert caller.get(retention_of(shorter)).get_json() == {"retention_days": None}
+    for client, days in ((shorter, 7), (for_ever, 0)):
+        answer = caller.request("PUT", retention_of(client), {"retention_days": days})
+        assert (answer.status_code, answer.get_json()) == (200, {"retention_days": days})
+        assert caller.get(retention_of(client)).get_json() == {"retention_days": days}
+    own, short, long = (client.send().get_json() for client in (caller, shorter, for_ever))
+    clock.advance(8 * DAY)
+    assert erase(app) == 1
+    assert (shorter.message(short["id"])["to"], caller.message(own["id"])["to"]) == ("", own["to"])
+    clock.advance(30 * DAY)
+    assert erase(app) == 1
+    assert for_ever.message(long["id"])["to"] == long["to"]
+    assert caller.request("PUT", retention_of(for_ever), {"retention_days": None}).status_code == 200
+    assert erase(app) == 1
+
+
+def test_more_than_a_batch_is_erased_in_one_go(make, clock):
+    app, caller = make(retention_days=1)
+    like = row_of(world_of(app), caller.send().get_json())._asdict()
+    rows = [like | {"id": new_id(), "to_number": f"+1415557{1000 + number}"} for number in range(1100)]
+    with world_of(app).database.transaction() as connection:
+        connection.execute(insert(messages), rows)
+    clock.advance(2 * DAY)
+    assert erase(app) == 1101
+    with world_of(app).database.read() as connection:
+        assert set(connection.execute(select(messages.c.to_number)).scalars()) == {""}
+
+
+def test_the_dispatchers_housekeeping_erases(make, clock, dispatching):
+    app, caller = make(retention_days=1)
+    message = caller.send().get_json()
+    clock.advance(2 * DAY)
+    dispatching(app)
+    eventually(lambda: caller.message(message["id"])["text"] == "")
+
+
+@pytest.mark.parametrize("days", [-1, 36_501, 1.5, "7", True])
+def test_days_that_are_none_are_422(make, days):
+    _, caller = make()
+    answer = caller.request("PUT", retention_of(caller), {"retention_days": days})
+    assert (answer.status_code, answer.get_json()["errors"][0]["pointer"]) == (422, "/retention_days")
+
+
+def test_only_a_live_key_with_the_scope_admin_may_set_it_and_only_for_a_client_that_is(make):
+    app, caller = make()
+    body = {"retention_days": 1}
+    assert caller.request("PUT", retention_of(caller, f"cli_{new_id().hex}"), body).status_code == 404
+    assert caller.get(retention_of(caller, "cli_0")).status_code == 404
+    for other in (new_caller(app, scopes=("messages:send",)), new_caller(app, mode="test")):
+        answer = other.request("PUT", retention_of(caller), body)
+        assert answer.status_code == 403
+    assert caller.get(retention_of(caller)).get_json() == {"retention_days": None}

@@ -2,19 +2,18 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from random import SystemRandom
 from threading import BoundedSemaphore
 from typing import Any
 
 from flask import Flask
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from smsapi.auth import guard, quotas, tokens
 from smsapi.auth.views import blueprint as auth_blueprint
 from smsapi.bell import Bell
-from smsapi.clock import Clock, SharedClock, SystemClock
+from smsapi.clock import Clock
 from smsapi.db import Database
 from smsapi.deps import Deps
 from smsapi.errors import SettingsInvalid
@@ -39,6 +38,7 @@ from smsapi.send.testmode import TestProvider
 from smsapi.send.views import blueprint as send_blueprint
 from smsapi.settings import Settings
 from smsapi.sms.prices import InvalidPriceList, PriceList
+from smsapi.timekeeping import clock_of
 from smsapi.web import handlers
 from smsapi.web.limiter import OneStepLimiter
 from smsapi.web.operations import operation_of
@@ -98,7 +98,7 @@ def build_deps(settings: Settings, **replacements: Any) -> Deps:
     """
     _require(settings, has_provider="provider" in replacements)
     database = replacements.get("database", Database(settings.database_url, pool_size=settings.database_pool_size))
-    clock: Clock = replacements.get("clock", _clock(database))
+    clock: Clock = replacements.get("clock", clock_of(database))
     limits, strict = _limit_stores(settings, clock)
     fields: dict[str, Any] = {
         "settings": settings,
@@ -139,17 +139,6 @@ def _require(settings: Settings, *, has_provider: bool) -> None:
         raise SettingsInvalid("\n".join(missing))
 
 
-def _clock(database: Database) -> Clock:
-    # One machine has one clock; several have the database's.
-    return SharedClock(lambda: _database_time(database)) if database.is_postgresql else SystemClock()
-
-
-def _database_time(database: Database) -> datetime:
-    with database.read() as connection:
-        moment: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
-    return moment.astimezone(UTC)
-
-
 def _limit_stores(settings: Settings, clock: Clock) -> tuple[LimitStore, LimitStore]:
     local = MemoryStore(clock)
     if settings.redis_url is None:
@@ -175,7 +164,8 @@ def _plivo(settings: Settings, clock: Clock) -> PlivoProvider:
         connect_timeout_seconds=settings.plivo_connect_timeout_seconds,
         read_timeout_seconds=settings.plivo_read_timeout_seconds,
         total_timeout_seconds=settings.plivo_total_timeout_seconds,
-        pool_size=settings.threads + settings.dispatch_threads,
+        # A dispatcher has three threads more than it is told to: for codes, chores and unknown outcomes.
+        pool_size=settings.threads + settings.dispatch_threads + 3,
         clock=clock,
     )
 

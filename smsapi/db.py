@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import JSON, Connection, DateTime, Dialect, MetaData, Table, create_engine, event
+from sqlalchemy import JSON, Connection, DateTime, Dialect, MetaData, Table, create_engine, event, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Engine, ExceptionContext, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -91,6 +91,12 @@ class Database:
     def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
         """Return an INSERT that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update`` on this store."""
         return postgresql.insert(table) if self.is_postgresql else sqlite.insert(table)
+
+    def time(self) -> datetime:
+        """Return the present moment by PostgreSQL's own clock, which all hosts share, in UTC. Not on SQLite."""
+        with self.read() as connection:
+            moment: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+        return moment.astimezone(UTC)
 
     def close(self) -> None:
         """Close the pooled connections."""

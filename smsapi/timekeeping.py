@@ -3,7 +3,8 @@
 import threading
 from typing import Final
 
-from smsapi.clock import SharedClock
+from smsapi.clock import Clock, SharedClock, SystemClock
+from smsapi.db import Database
 from smsapi.deps import Deps
 from smsapi.errors import Unavailable
 from smsapi.log import get_logger
@@ -12,6 +13,22 @@ log = get_logger()
 
 _INTERVAL_SECONDS: Final = 30.0
 _WORTH_A_LINE_SECONDS: Final = 1.0
+
+
+def clock_of(database: Database) -> Clock:
+    """Return the time that the service goes by: PostgreSQL's, which several hosts may share, or this machine's.
+
+    The first is this machine's too until it is set.
+    """
+    return SharedClock(database.time) if database.is_postgresql else SystemClock()
+
+
+def set_clock_of(database: Database) -> Clock:
+    """Return the same, set by one look at the database. Raises :class:`~smsapi.errors.StoreUnavailable`."""
+    clock = clock_of(database)
+    if isinstance(clock, SharedClock):
+        clock.set()
+    return clock
 
 
 class Timekeeper:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import threading
 import time
@@ -34,6 +35,8 @@ AUTH_TOKEN = "the-auth-token-of-the-tests"
 JWT_SECRET = "a-secret-for-the-tests-of-32-chars-or-more"
 
 configure_logging("info")
+# Where the tests run in the background of a script, a shell has them ignore Ctrl-C, and so would all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

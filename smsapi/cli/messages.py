@@ -12,7 +12,6 @@ from sqlalchemy import Connection, Row, select
 
 from smsapi.app import build_deps
 from smsapi.cli.admin import as_json, open_database, print_json
-from smsapi.cli.queue import clock_of
 from smsapi.clock import rfc3339
 from smsapi.deps import Deps
 from smsapi.errors import SmsapiError
@@ -23,10 +22,11 @@ from smsapi.messages.lanes import NAMES
 from smsapi.messages.models import Message, message_attempts
 from smsapi.messages.present import present_event, present_message
 from smsapi.messages.statuses import FINAL, QUEUED, UNKNOWN
-from smsapi.messages.store import add_event, get_message
-from smsapi.send.after import OUTCOMES, Outcome, hold, resolve
+from smsapi.messages.store import add_event, get_message, hold_message
+from smsapi.send.after import OUTCOMES, Outcome, resolve
 from smsapi.send.change import change
 from smsapi.settings import read_settings
+from smsapi.timekeeping import set_clock_of
 
 _HIDDEN: Final = "[hidden]"
 _BY: Final = {"by": "operator"}
@@ -82,7 +82,7 @@ def retry(*, message_id: UUID) -> None:
     Of an unknown one Plivo may have taken the last attempt: the recipient may then get the text twice.
     """
     with _opened_world() as world, world.database.transaction() as connection:
-        message = hold(connection, message_id)
+        message = hold_message(connection, message_id)
         if message.status == UNKNOWN:
             resolve(world, connection, message, "resend", by=_BY)
         elif message.status != QUEUED or message.due_at is None:
@@ -103,14 +103,14 @@ def retry(*, message_id: UUID) -> None:
 def resolve_message(*, message_id: UUID, outcome: Outcome) -> None:
     """Say what became of the message ID, whose outcome is unknown."""
     with _opened_world() as world, world.database.transaction() as connection:
-        settled = resolve(world, connection, hold(connection, message_id), outcome, by=_BY)
+        settled = resolve(world, connection, hold_message(connection, message_id), outcome, by=_BY)
     click.echo(f"{show_id('msg', message_id)} is {settled.status} now.")
 
 
 @contextmanager
 def _opened_world() -> Iterator[Deps]:
     with open_database() as store:
-        world = build_deps(read_settings(**_NEVER_USED), database=store, clock=clock_of(store))
+        world = build_deps(read_settings(**_NEVER_USED), database=store, clock=set_clock_of(store))
         try:
             yield world
         finally:

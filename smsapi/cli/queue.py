@@ -1,14 +1,13 @@
 """``smsapi queue``: what waits and why, holding it back, letting it go on, and waiting until it is done."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import click
-from sqlalchemy import func, select
 
 from smsapi.cli.admin import as_json, open_database, print_json
-from smsapi.clock import Clock, SharedClock, SystemClock, rfc3339
+from smsapi.clock import Clock, rfc3339
 from smsapi.db import Database
 from smsapi.errors import SmsapiError
 from smsapi.messages.backlog import LaneBacklog, Unsettled, count_unsettled, measure
@@ -16,6 +15,7 @@ from smsapi.messages.lanes import MARKETING, NAMES, OTP, TRANSACTIONAL
 from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, Gate, close_gate, is_closed, open_gate, read_gates, read_stops
 from smsapi.pacing.tolls import ACCOUNT_SEGMENTS, REQUESTS, SENDER_PREFIX, tolls_of
 from smsapi.settings import Settings, read_settings
+from smsapi.timekeeping import set_clock_of
 
 # Messages of test keys pass no gate: nobody is texted.
 _LANES: Final = tuple(NAMES[lane] for lane in (OTP, TRANSACTIONAL, MARKETING))
@@ -46,7 +46,7 @@ def status(*, as_json: bool) -> None:
     """
     settings = read_settings()
     with open_database() as store, store.read() as connection:
-        now = clock_of(store).now()
+        now = set_clock_of(store).now()
         lanes, unsettled = measure(connection, now), count_unsettled(connection, now)
         stops = [gate for gate in read_stops(connection) if is_closed(gate)]
     paces = paces_of(settings)
@@ -85,7 +85,7 @@ def pause(*, lane: str | None, reason: str | None) -> None:
     """
     key = _pause_of(lane)
     with open_database() as store, store.transaction() as connection:
-        now, before = clock_of(store).now(), read_gates(connection, [key]).get(key)
+        now, before = set_clock_of(store).now(), read_gates(connection, [key]).get(key)
         detail = {"since": rfc3339(now), "by": "operator", "reason": reason} if before is None else before.detail
         if before is None or reason is not None:
             close_gate(store, connection, key, {**detail, "reason": reason})
@@ -123,27 +123,12 @@ def wait_until_drained(*, timeout_seconds: float) -> None:
     What is scheduled for later does not count, nor what is unknown and waits for a person.
     """
     with open_database() as store:
-        left = drain(store, clock_of(store), timeout_seconds=timeout_seconds, tell=_tell)
+        left = drain(store, set_clock_of(store), timeout_seconds=timeout_seconds, tell=_tell)
         with store.read() as connection:
             stops = [describe_stop(gate) for gate in read_stops(connection) if is_closed(gate)]
     if left.remaining:
         raise SmsapiError("\n".join([f"After {timeout_seconds:g} s there is left: {_of(left)}.", *stops]))
     click.echo("Nothing is due or being sent any more.")
-
-
-def clock_of(database: Database) -> Clock:
-    """Return the time that the service goes by: PostgreSQL's, which several hosts may share, or this machine's."""
-    if not database.is_postgresql:
-        return SystemClock()
-    clock = SharedClock(lambda: _time_of(database))
-    clock.set()
-    return clock
-
-
-def _time_of(database: Database) -> datetime:
-    with database.read() as connection:
-        moment: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
-    return moment.astimezone(UTC)
 
 
 def drain(database: Database, clock: Clock, *, timeout_seconds: float, tell: Callable[[Unsettled], None]) -> Unsettled:

@@ -10,7 +10,6 @@ from smsapi.dispatch.claims import Claim, claim_chores
 from smsapi.messages.models import Message, messages
 from smsapi.messages.statuses import SENDING, SENT, UNKNOWN, WAITING
 from smsapi.messages.store import lock_message
-from smsapi.receipts.overdue import ask_for_overdue
 from smsapi.receipts.simulated import play_receipts
 from smsapi.reconcile.service import reconcile
 from smsapi.send.settle import lose_lease
@@ -64,12 +63,6 @@ def run_chores(world: Deps, stopping: Callable[[], bool]) -> dict[UUID, int]:
         if len(claims) < _AT_ONCE:
             break
     return sent
-
-
-def ask_for_reports(world: Deps, sent: dict[UUID, int], stopping: Callable[[], bool]) -> None:
-    """Ask Plivo's list for those of the messages whose report is overdue, as far as it may be asked."""
-    if sent:
-        ask_for_overdue(world, sent, stopping)
 
 
 def reconcile_due(world: Deps, stopping: Callable[[], bool]) -> int:

@@ -14,12 +14,13 @@ import dramatiq
 from dramatiq.brokers.stub import StubBroker
 
 from smsapi.deps import Deps
-from smsapi.dispatch.chores import ask_for_reports, reconcile_due, run_chores
+from smsapi.dispatch.chores import reconcile_due, run_chores
 from smsapi.dispatch.desk import Desk
 from smsapi.errors import Unavailable
 from smsapi.ids import show_id
 from smsapi.log import get_logger
 from smsapi.privacy.service import erase_old
+from smsapi.receipts.overdue import ask_for_overdue
 from smsapi.receipts.service import apply_waiting
 from smsapi.send.begin import Begun
 from smsapi.send.deliver import run
@@ -153,7 +154,8 @@ class Dispatcher:
             try:
                 reconcile_due(self._world, self._stopping.is_set)
                 # In this order: what is unknown may have to be sent, and has the list's questions first.
-                ask_for_reports(self._world, sent, self._stopping.is_set)
+                if sent:
+                    ask_for_overdue(self._world, sent, self._stopping.is_set)
             finally:
                 self._reconciling.release()
 

@@ -77,6 +77,14 @@ def lock_message(connection: Connection, message_id: UUID) -> Message | None:
     return None if row is None else to_message(row)
 
 
+def hold_message(connection: Connection, message_id: UUID) -> Message:
+    """Return the message, which nobody else changes before this transaction ends, or raise :class:`NotFound`."""
+    message = lock_message(connection, message_id)
+    if message is None:
+        raise NotFound("There is no such message.")
+    return message
+
+
 def let_go(connection: Connection, now: datetime, message: Message) -> None:
     """Make a message due now that its holder has not begun to send."""
     held = (messages.c.id == message.id, messages.c.epoch == message.epoch, messages.c.status == QUEUED)

@@ -103,6 +103,13 @@ def pay(database: Database, connection: Connection, tolls: Sequence[Toll], now: 
     return None
 
 
+def pay_or_wait(database: Database, tolls: Sequence[Toll], now: datetime) -> timedelta:
+    """Pass these paces in a transaction of their own and return no time, or pass none and return how long to wait."""
+    with database.transaction() as connection:
+        closed = pay(database, connection, tolls, now)
+    return timedelta(0) if closed is None or closed.opens_at is None else closed.opens_at - now
+
+
 def read_stops(connection: Connection) -> Sequence[Gate]:
     """Return every gate but the paces that is there."""
     query = select(gates).where(gates.c.key.not_like("pace:%")).order_by(gates.c.key)

@@ -4,24 +4,19 @@ from typing import Any
 
 from flask import Blueprint
 from flask.wrappers import Response
-from sqlalchemy import Connection
 
 from smsapi.auth.guard import caller
 from smsapi.auth.schemas import EmptySchema
 from smsapi.auth.service import check_may_change_clients, get_client
-from smsapi.ids import show_id
-from smsapi.messages.present import present_message
+from smsapi.messages.deciding import by_caller, decide
 from smsapi.messages.schemas import MessageSchema
-from smsapi.messages.store import get_message_for
 from smsapi.privacy.models import get_retention, set_retention
 from smsapi.privacy.schemas import Retention, RetentionSchema
 from smsapi.privacy.service import redact
-from smsapi.send.after import hold
-from smsapi.web.answers import Answer, answer
+from smsapi.web.answers import answer
 from smsapi.web.body import load_body, load_optional_body, load_query
 from smsapi.web.context import deps, to_response
 from smsapi.web.fields import StrictSchema
-from smsapi.web.once import answer_once
 from smsapi.web.operations import operation
 from smsapi.web.paths import id_in_path
 
@@ -45,15 +40,8 @@ _retention = RetentionSchema()
 def redact_message(message_id: str) -> Response:
     """Erase text, number, reference and metadata for good; they are empty from then on. Counts and price stay."""
     load_optional_body(_nothing, dict)
-    world, who = deps(), caller()
-    with world.database.read() as connection:
-        found = get_message_for(connection, who, id_in_path("msg", message_id, what="message"))
-    by = {"by": "caller", "key_id": show_id("key", who.key.id)}
-
-    def act(connection: Connection) -> Answer:
-        return answer(present_message(redact(world, connection, hold(connection, found.id), by=by)))
-
-    return answer_once(who.client.id, act)
+    by = by_caller()
+    return decide(message_id, lambda world, connection, held: redact(world, connection, held, by=by))
 
 
 @blueprint.get("/v1/clients/<client_id>/retention")

@@ -7,7 +7,6 @@ at all. Plivo gives 20 list calls a minute, which the unknown messages need firs
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,10 +18,10 @@ from smsapi.ids import show_id
 from smsapi.messages.models import Message, messages, to_message
 from smsapi.messages.statuses import SENT
 from smsapi.messages.store import add_event, lock_message
-from smsapi.pacing.gates import pay
+from smsapi.pacing.gates import pay_or_wait
 from smsapi.pacing.tolls import toll_of_list
 from smsapi.plivo.lookup import LookupFailed, Page, Query, Record
-from smsapi.receipts.facts import Receipt, read_receipt
+from smsapi.receipts.listed import receipt_of
 from smsapi.receipts.service import Applied, apply_receipt, note
 
 # Plivo's clock and ours may differ, and the call itself takes a while.
@@ -132,7 +131,8 @@ def _query(group: Sequence[Message]) -> Query:
 
 
 def _page(world: Deps, query: Query, until: datetime) -> Page | timedelta:
-    while (wait := _wait_for_turn(world)) > timedelta(0):
+    toll = toll_of_list(world.settings)
+    while (wait := pay_or_wait(world.database, [toll], world.clock.now())) > timedelta(0):
         if wait > _LONGEST_PAUSE or world.clock.now() + wait > until:
             return wait
         world.clock.sleep(wait.total_seconds())
@@ -140,13 +140,6 @@ def _page(world: Deps, query: Query, until: datetime) -> Page | timedelta:
     if isinstance(found, LookupFailed):
         return max(_AFTER_FAILURE, timedelta(seconds=found.retry_after_seconds or 0))
     return found
-
-
-def _wait_for_turn(world: Deps) -> timedelta:
-    now = world.clock.now()
-    with world.database.transaction() as connection:
-        closed = pay(world.database, connection, [toll_of_list(world.settings)], now)
-    return timedelta(0) if closed is None or closed.opens_at is None else closed.opens_at - now
 
 
 def _apply(world: Deps, message: Message, record: Record | None) -> None:
@@ -164,27 +157,6 @@ def _apply(world: Deps, message: Message, record: Record | None) -> None:
             _conclude(connection, current, world.clock.now(), {**looked, "note": "no_receipt", "plivo_state": state})
     if applied is not None:
         note(world, show_id("msg", message.id), applied)
-
-
-def receipt_of(record: Record) -> Receipt | None:
-    """Return a record of Plivo's list as the report that it stands for, or None where its state is none we know."""
-    return read_receipt(
-        {
-            "MessageUUID": record.message_uuid,
-            "Status": record.state,
-            "ErrorCode": record.error_code or "",
-            "Units": "" if record.units is None else str(record.units),
-            "TotalAmount": _amount(record),
-        }
-    )
-
-
-def _amount(record: Record) -> str:
-    try:
-        # Before it is sent Plivo writes no price, which is not the price.
-        return record.amount if record.amount and Decimal(record.amount) > 0 else ""
-    except InvalidOperation:
-        return ""
 
 
 def _conclude(connection: Connection, message: Message, now: datetime, data: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import tuple_, update
 from smsapi.deps import Deps
 from smsapi.messages.models import messages
 from smsapi.messages.statuses import UNKNOWN
-from smsapi.pacing.gates import pay
+from smsapi.pacing.gates import pay_or_wait
 from smsapi.pacing.tolls import toll_of_list
 from smsapi.plivo.listing import PAGE_SIZE
 from smsapi.plivo.lookup import LookupFailed, Page, Query, Record
@@ -26,6 +26,8 @@ from smsapi.reconcile.matching import SKEW
 # A longer window would hold much that is not in doubt.
 _LONGEST_WINDOW: Final = timedelta(minutes=10)
 _LONGEST_PAUSE_SECONDS: Final = 10.0
+# A list that fails is asked again about as late as a message after so many attempts.
+_AS_AFTER_ATTEMPT: Final = 5
 _FIRST: int | None = 0
 
 
@@ -139,7 +141,8 @@ def read_list(world: Deps, batch: Batch, hold: Hold) -> Sequence[Record] | TooMa
 def _ask(world: Deps, query: Query, hold: Hold) -> Page | Later:
     if hold.stopping():
         return Later("this process stops", 0.0)
-    while (wait := _seconds_to_turn(world)) > 0:
+    toll = toll_of_list(world.settings)
+    while (wait := pay_or_wait(world.database, [toll], world.clock.now()).total_seconds()) > 0:
         if world.clock.now() + timedelta(seconds=wait) > hold.until or wait > _LONGEST_PAUSE_SECONDS:
             return Later("the list may not be asked more often", wait)
         world.clock.sleep(wait)
@@ -151,16 +154,3 @@ def _ask(world: Deps, query: Query, hold: Hold) -> Page | Later:
         return Later(found.reason, max(wait, world.settings.dispatch_sweep_seconds))
     hold.renew()
     return found
-
-
-# A list that fails is asked again about as late as a message after so many attempts.
-_AS_AFTER_ATTEMPT: Final = 5
-
-
-def _seconds_to_turn(world: Deps) -> float:
-    now = world.clock.now()
-    with world.database.transaction() as connection:
-        closed = pay(world.database, connection, [toll_of_list(world.settings)], now)
-    if closed is None or closed.opens_at is None:
-        return 0.0
-    return (closed.opens_at - now).total_seconds()

@@ -6,7 +6,6 @@ Each is concluded `sent` (its record was found), sent again (it is shown not to 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,7 +20,8 @@ from smsapi.messages.statuses import UNKNOWN
 from smsapi.messages.store import add_event, lock_message
 from smsapi.plivo.lookup import Record
 from smsapi.plivo.magic import behaviour_of
-from smsapi.receipts.service import apply_receipt, read_receipt
+from smsapi.receipts.listed import receipt_of
+from smsapi.receipts.service import apply_receipt
 from smsapi.receipts.simulated import play_receipts
 from smsapi.reconcile.doubts import Case, read_cases, read_others
 from smsapi.reconcile.look import Batch, Hold, Later, TooMany, batches, read_list
@@ -98,15 +98,8 @@ def _apply(world: Deps, connection: Connection, message: Message, verdict: Verdi
 
 def _adopt(world: Deps, connection: Connection, message: Message, record: Record, looked: Mapping[str, Any]) -> None:
     """Let the message be what Plivo's record of it says, as a delivery report would."""
-    fields = {
-        "MessageUUID": record.message_uuid,
-        "Status": record.state,
-        "ErrorCode": record.error_code or "",
-        "Units": "" if record.units is None else str(record.units),
-        "TotalAmount": _amount(record),
-    }
     # A state that is none of those we know tells all the same that Plivo has the message.
-    receipt = read_receipt(fields) or read_receipt({**fields, "Status": "sent"})
+    receipt = receipt_of(record) or receipt_of(record, state="sent")
     if receipt is not None:
         evidence = {"decision": "sent", "taken_at": rfc3339(record.taken_at), **looked}
         after = world.settings.receipt_after_seconds
@@ -115,14 +108,6 @@ def _adopt(world: Deps, connection: Connection, message: Message, record: Record
         )
         if applied.result == "applied" and applied.status is not None:
             world.metrics.count_message(applied.status, test=message.test)
-
-
-def _amount(record: Record) -> str:
-    try:
-        # Before it is sent Plivo writes no price, which is not the price.
-        return record.amount if record.amount and Decimal(record.amount) > 0 else ""
-    except InvalidOperation:
-        return ""
 
 
 def _settle_test(world: Deps, message: Message) -> None:

@@ -17,13 +17,13 @@ from smsapi.errors import (
 from smsapi.ids import new_id, show_id
 from smsapi.messages.lanes import OTP, TEST, lane_of
 from smsapi.messages.models import Message
-from smsapi.messages.present import MICROS, present_message
+from smsapi.messages.present import present_message
 from smsapi.messages.statuses import QUEUED, SCHEDULED, SENDING
 from smsapi.messages.store import add_event, add_message, get_message
 from smsapi.optouts.ledger import refusal_of_message
 from smsapi.send.intake import store_in_one_statement
 from smsapi.send.order import Order, bounds_of
-from smsapi.send.plan import Plan, plan
+from smsapi.send.plan import Plan, plan, planned_columns
 from smsapi.web.answers import Answer, answer
 from smsapi.web.idempotency import Abandoned, Claim, answer_columns, begin, entry_of, finish, is_claimed
 from smsapi.web.prefer import Preference
@@ -213,35 +213,21 @@ def _message(world: Deps, caller: Caller, order: Order, decided: Plan, *, held: 
     # To the millisecond, as it is shown: what is filtered by a shown time is then exact.
     now = now.replace(microsecond=now.microsecond // 1000 * 1000)
     lease = timedelta(seconds=world.settings.lease_seconds)
-    price, begins = decided.price, order.send_at or now
-    if decided.sender is None:
-        raise TypeError("an order without a sender was planned without a refusal")
+    begins = order.send_at or now
     return Message(
+        **planned_columns(order, decided),
         id=new_id(),
         client_id=caller.client.id,
         key_id=caller.key.id,
         test=not caller.key.live,
-        to_number=order.to,
-        country=decided.number.country,
-        sender=decided.sender.value,
-        text=decided.text,
         status=QUEUED if order.send_at is None else SCHEDULED,
-        category=order.category,
         lane=lane_of(order.category, test=not caller.key.live),
-        on_unknown=order.on_unknown,
-        encoding=decided.measured.encoding,
-        segments=decided.measured.segments,
-        price_micros=None if price is None else int(price.amount * MICROS),
-        price_currency=None if price is None else price.currency,
         price_estimated=True,
         provider_name=None,
         provider_uuid=None,
         provider_error_code=None,
         error_code=None,
         error_message=None,
-        reference=order.reference,
-        metadata=order.metadata,
-        dlt=order.dlt,
         bounds=None if order.send_at is None else bounds_of(order),
         attempts=0,
         epoch=1 if held else 0,

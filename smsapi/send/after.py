@@ -1,6 +1,6 @@
 """What can be done with a message that is stored: call it off, change it while it waits for its time, settle a doubt.
 
-Each decision is an event that says who made it. All of them are about a message that :func:`hold` has locked, so that
+Each decision is an event that says who made it. All of them are about a message that is locked, so that
 a worker who claims it at the same moment either has it already, and the decision comes too late, or finds it changed.
 """
 
@@ -8,22 +8,20 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, get_args
-from uuid import UUID
 
 from sqlalchemy import Connection, func, select
 
 from smsapi.auth.models import Client
 from smsapi.deps import Deps
-from smsapi.errors import NotFound, NotUnknown, TooLate
+from smsapi.errors import NotUnknown, TooLate
 from smsapi.messages.lanes import lane_of
 from smsapi.messages.models import Message, message_attempts
-from smsapi.messages.present import MICROS
 from smsapi.messages.statuses import CANCELED, FAILED, QUEUED, SCHEDULED, SENT, UNKNOWN, WAITING
-from smsapi.messages.store import add_event, lock_message
+from smsapi.messages.store import add_event
 from smsapi.optouts.ledger import refusal_of
 from smsapi.send.change import change, conclude
 from smsapi.send.order import Order, bounds_of, read_bounds
-from smsapi.send.plan import Plan, plan
+from smsapi.send.plan import Plan, plan, planned_columns
 from smsapi.send.settle import next_look
 
 Outcome = Literal["sent", "resend", "failed"]
@@ -44,14 +42,6 @@ _SHOWN_AS: Final = {
     "dlt": "dlt",
 }
 _NOT_SHOWN: Final = ("expires_in", "max_segments", "max_price", "smart_encoding")
-
-
-def hold(connection: Connection, message_id: UUID) -> Message:
-    """Return the message, which nobody else changes before this transaction ends, or raise :class:`NotFound`."""
-    message = lock_message(connection, message_id)
-    if message is None:
-        raise NotFound("There is no such message.")
-    return message
 
 
 def cancel(world: Deps, connection: Connection, message: Message, *, by: Mapping[str, Any]) -> Message:
@@ -137,24 +127,9 @@ def _order_of(message: Message) -> Order:
 
 
 def _columns_of(order: Order, decided: Plan, send_at: datetime, *, test: bool) -> dict[str, Any]:
-    if decided.sender is None:
-        raise TypeError("an order without a sender was planned without a refusal")
-    price = decided.price
     return {
-        "to_number": order.to,
-        "country": decided.number.country,
-        "sender": decided.sender.value,
-        "text": decided.text,
-        "category": order.category,
+        **planned_columns(order, decided),
         "lane": lane_of(order.category, test=test),
-        "on_unknown": order.on_unknown,
-        "encoding": decided.measured.encoding,
-        "segments": decided.measured.segments,
-        "price_micros": None if price is None else int(price.amount * MICROS),
-        "price_currency": None if price is None else price.currency,
-        "reference": order.reference,
-        "metadata": order.metadata,
-        "dlt": order.dlt,
         "bounds": bounds_of(order),
         "due_at": send_at,
         "expires_at": None if order.expires_in is None else send_at + timedelta(seconds=order.expires_in),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from smsapi.auth.models import Client
 from smsapi.errors import (
@@ -13,6 +14,7 @@ from smsapi.errors import (
     TextTooLong,
     TooManySegments,
 )
+from smsapi.messages.present import MICROS
 from smsapi.send.order import Order
 from smsapi.settings import Settings
 from smsapi.sms.encoding import Measured, measure, smart_encode
@@ -63,6 +65,28 @@ def plan(order: Order, client: Client, settings: Settings, prices: PriceList | N
     )
     refusals = tuple(refusal for refusal in found if refusal is not None)
     return Plan(number=number, sender=sender, text=text, measured=measured, price=price, refusals=refusals)
+
+
+def planned_columns(order: Order, decided: Plan) -> dict[str, Any]:
+    """Return the columns of a message that say what is sent, to whom and how: of an order that was not refused."""
+    if decided.sender is None:
+        raise TypeError("an order without a sender was planned without a refusal")
+    price = decided.price
+    return {
+        "to_number": order.to,
+        "country": decided.number.country,
+        "sender": decided.sender.value,
+        "text": decided.text,
+        "category": order.category,
+        "on_unknown": order.on_unknown,
+        "encoding": decided.measured.encoding,
+        "segments": decided.measured.segments,
+        "price_micros": None if price is None else int(price.amount * MICROS),
+        "price_currency": None if price is None else price.currency,
+        "reference": order.reference,
+        "metadata": order.metadata,
+        "dlt": order.dlt,
+    }
 
 
 def _sender(order: Order, client: Client, settings: Settings) -> Sender | None:

@@ -1,28 +1,23 @@
 """The blueprint ``send``: a message, the preview of one, and what can be done with one that is stored."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from flask import Blueprint, request
 from flask.wrappers import Response
-from sqlalchemy import Connection
 
 from smsapi.auth.guard import caller
 from smsapi.auth.schemas import EmptySchema
-from smsapi.deps import Deps
-from smsapi.ids import show_id
-from smsapi.messages.models import Message
+from smsapi.messages.deciding import by_caller, decide
 from smsapi.messages.present import present_message
 from smsapi.messages.schemas import MessageSchema
-from smsapi.messages.store import get_message_for
+from smsapi.messages.store import get_message_for, hold_message
 from smsapi.send import after, schemas, service
 from smsapi.send.order import Order
-from smsapi.web.answers import Answer, answer
+from smsapi.web.answers import answer
 from smsapi.web.body import load_body, load_optional_body
 from smsapi.web.context import deps, request_id, to_response
 from smsapi.web.idempotency import Claim
-from smsapi.web.once import REPLAYED, answer_once, claim_of_request
+from smsapi.web.once import REPLAYED, claim_of_request
 from smsapi.web.operations import operation
 from smsapi.web.paths import id_in_path
 from smsapi.web.prefer import Preference, read_prefer
@@ -103,8 +98,8 @@ def update_message(message_id: str) -> Response:
     world, who = deps(), caller()
     with world.database.transaction() as connection:
         wanted = get_message_for(connection, who, id_in_path("msg", message_id, what="message"))
-        message = after.hold(connection, wanted.id)
-        edited = after.edit(world, connection, message, changes.values, client=who.client, by=_by_caller())
+        message = hold_message(connection, wanted.id)
+        edited = after.edit(world, connection, message, changes.values, client=who.client, by=by_caller())
     return to_response(answer(present_message(edited)))
 
 
@@ -121,8 +116,8 @@ def update_message(message_id: str) -> Response:
 def cancel_message(message_id: str) -> Response:
     """Call off a message that is `scheduled` or `queued`: it is never sent. One that was canceled before stays so."""
     load_optional_body(_nothing, dict)
-    by = _by_caller()
-    return _decide(message_id, lambda world, connection, held: after.cancel(world, connection, held, by=by))
+    by = by_caller()
+    return decide(message_id, lambda world, connection, held: after.cancel(world, connection, held, by=by))
 
 
 @blueprint.post("/v1/messages/<message_id>/resolve")
@@ -137,27 +132,10 @@ def cancel_message(message_id: str) -> Response:
 def resolve_message(message_id: str) -> Response:
     """Say what became of a message that is `unknown`, or have it sent again; `resend` may text somebody twice."""
     resolution = load_body(_resolution, schemas.Resolution)
-    outcome, by = resolution.outcome, _by_caller()
-    response = _decide(
+    outcome, by = resolution.outcome, by_caller()
+    response = decide(
         message_id, lambda world, connection, held: after.resolve(world, connection, held, outcome, by=by)
     )
     if outcome == "resend":
         deps().bell.ring()
     return response
-
-
-def _decide(message_id: str, decide: Callable[[Deps, Connection, Message], Message]) -> Response:
-    """Answer once with the caller's message as the decision leaves it; it is locked while it is made."""
-    world, who = deps(), caller()
-    with world.database.read() as connection:
-        # Not within what is answered once: what a test key does not find is not lost to the client's live keys.
-        found = get_message_for(connection, who, id_in_path("msg", message_id, what="message"))
-
-    def act(connection: Connection) -> Answer:
-        return answer(present_message(decide(world, connection, after.hold(connection, found.id))))
-
-    return answer_once(who.client.id, act)
-
-
-def _by_caller() -> dict[str, Any]:
-    return {"by": "caller", "key_id": show_id("key", caller().key.id)}

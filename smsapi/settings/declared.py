@@ -129,7 +129,7 @@ class Settings:
     lease_seconds: float = _setting(
         "SMSAPI_LEASE_SECONDS",
         parsers.seconds(0.5, 3600),
-        "How long a worker holds a message; must exceed the longest call to Plivo.",
+        "How long a worker holds a message; must exceed the longest call to Plivo by a tenth.",
         default=60.0,
     )
     dispatch_threads: int = _setting(

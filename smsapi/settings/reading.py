@@ -9,6 +9,9 @@ from typing import Any
 from smsapi.errors import SettingsInvalid
 from smsapi.settings.declared import Settings
 
+# A call is only begun while the whole of it fits into what is left of its lease.
+_LEASE_PER_CALL = 1.1
+
 
 def read_settings(environ: Mapping[str, str] | None = None, *, to_serve: bool = False, **overrides: Any) -> Settings:
     """Read all settings from the environment, or from the mapping given.
@@ -49,8 +52,8 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
     if len(absent) == 1 and len(pair.keys() & values.keys()) == len(pair):
         problems.append(f"{absent[0]} is missing: the Auth ID and the Auth Token go together")
     lease, longest = values.get("lease_seconds"), values.get("plivo_total_timeout_seconds")
-    if lease is not None and longest is not None and lease <= longest:
-        problems.append("SMSAPI_LEASE_SECONDS must exceed SMSAPI_PLIVO_TOTAL_TIMEOUT_SECONDS")
+    if lease is not None and longest is not None and lease < longest * _LEASE_PER_CALL:
+        problems.append("SMSAPI_LEASE_SECONDS must exceed SMSAPI_PLIVO_TOTAL_TIMEOUT_SECONDS by a tenth")
     return problems
 
 

@@ -6,9 +6,10 @@ import pytest
 from sqlalchemy import update
 
 from smsapi.clock import ManualClock
-from smsapi.dispatch.chores import ask_for_reports, run_chores
+from smsapi.dispatch.chores import run_chores
 from smsapi.messages.models import messages
 from smsapi.plivo.lookup import LookupFailed, Page, Record
+from smsapi.receipts.overdue import ask_for_overdue
 from tests.conftest import AUTH_TOKEN, new_caller
 from tests.support.dispatching import row_of, uuid_of, world_of
 from tests.support.plivo_calls import PUBLIC_URL, report
@@ -58,7 +59,7 @@ def record(app, message, state, **values):
 
 def look(app):
     world = world_of(app)
-    ask_for_reports(world, run_chores(world, lambda: False), lambda: False)
+    ask_for_overdue(world, run_chores(world, lambda: False), lambda: False)
 
 
 def notes(caller, message):

@@ -7,8 +7,9 @@ import pytest
 from smsapi.bell import Bell
 from smsapi.clock import ManualClock, rfc3339
 from smsapi.dispatch.claims import claim_chores
+from smsapi.messages.store import hold_message
 from smsapi.plivo.outcomes import Rejected, Unavailable, Unknown
-from smsapi.send.after import hold, resolve
+from smsapi.send.after import resolve
 from tests.conftest import AUTH_TOKEN
 from tests.support.auth import at_once
 from tests.support.dispatching import attempts_of, row_of, run_due, uuid_of, world_of
@@ -251,7 +252,7 @@ def test_an_operator_decides_by_the_same_function_under_a_name_of_its_own(doubtf
     caller, message, _ = doubtful
     world = world_of(caller.app)
     with world.database.transaction() as connection:
-        resolve(world, connection, hold(connection, uuid_of(message)), "failed", by={"by": "operator"})
+        resolve(world, connection, hold_message(connection, uuid_of(message)), "failed", by={"by": "operator"})
     event = caller.events(message["id"])[-1]
     assert (event["data"]["decision"], event["data"]["by"]) == ("failed", "operator")
     assert caller.message(message["id"])["status"] == "failed"

@@ -12,6 +12,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from smsapi.auth import guard, quotas, tokens
 from smsapi.auth.views import blueprint as auth_blueprint
+from smsapi.batches.views import blueprint as batches_blueprint
 from smsapi.bell import Bell
 from smsapi.clock import Clock
 from smsapi.db import Database
@@ -48,6 +49,7 @@ from smsapi.webhooks.views import blueprint as webhooks_blueprint
 MAX_BODY_BYTES = 1024 * 1024
 _BLUEPRINTS = (
     auth_blueprint,
+    batches_blueprint,
     send_blueprint,
     messages_blueprint,
     inbound_blueprint,

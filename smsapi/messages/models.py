@@ -66,6 +66,10 @@ messages = Table(
     Column("send_at", UtcDateTime),
     Column("sent_at", UtcDateTime),
     Column("delivered_at", UtcDateTime),
+    # No foreign key: a batch's row is written before its messages and never deleted while they are there.
+    Column("batch_id", Uuid),
+    # With how many recipients of its batch, itself included, it may share one call to Plivo. NULL: it goes alone.
+    Column("joined", SmallInteger),
     # Since when text, number, reference and metadata are gone.
     Column("erased_at", UtcDateTime),
     Index("ix_messages_client_id_id", "client_id", "id"),
@@ -92,6 +96,7 @@ _partial(
 _partial("ix_messages_chores", "status NOT IN ('queued', 'scheduled') AND due_at IS NOT NULL", messages.c.due_at)
 _partial("ix_messages_provider_uuid", "provider_uuid IS NOT NULL", messages.c.provider_uuid)
 _partial("ix_messages_not_erased", "erased_at IS NULL", messages.c.client_id, messages.c.created_at)
+_partial("ix_messages_batch_id_id", "batch_id IS NOT NULL", messages.c.batch_id, messages.c.id)
 _partial("ix_messages_unknown", "status = 'unknown'", messages.c.sender, messages.c.to_number)
 
 message_attempts = Table(
@@ -106,7 +111,10 @@ message_attempts = Table(
     Column("provider_status", Integer),
     Column("provider_uuid", String(64)),
     Column("reason", Text),
+    # The call that it shared with others of its batch; where the reports of that go.
+    Column("chunk_id", Uuid),
 )
+_partial("ix_message_attempts_chunk_id", "chunk_id IS NOT NULL", message_attempts.c.chunk_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +157,8 @@ class Message:
     sent_at: datetime | None
     delivered_at: datetime | None
     erased_at: datetime | None = None
+    batch_id: UUID | None = None
+    joined: int | None = None
 
 
 _COLUMNS = tuple(field.name for field in fields(Message))

@@ -37,7 +37,7 @@ def present_message(message: Message) -> dict[str, Any]:
         ),
         "reference": message.reference,
         "metadata": message.metadata,
-        "batch_id": None,
+        "batch_id": None if message.batch_id is None else show_id("bat", message.batch_id),
         "test": message.test,
         "attempts": message.attempts,
         "created_at": rfc3339(message.created_at),

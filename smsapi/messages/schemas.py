@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from marshmallow import ValidationError, fields, post_load, validate
 
+from smsapi.ids import read_id
 from smsapi.messages.statuses import STATUSES
 from smsapi.messages.store import Filter
 from smsapi.sms.phone import E164
@@ -102,6 +104,13 @@ def _e164(value: str) -> None:
         raise ValidationError("Must be an E.164 number, its + as %2B.")
 
 
+def _id_of_batch(shown: str) -> UUID:
+    found = read_id("bat", shown)
+    if found is None:
+        raise ValidationError("Must be the id of a batch.", "batch_id")
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class MessageQuery:
     """Which messages, and which part of them."""
@@ -117,6 +126,7 @@ class MessageQuerySchema(PageQuery):
     to = fields.String(validate=_e164, metadata={"pattern": f"^{E164.pattern}$"})
     from_ = Line(data_key="from", maximum=16)
     reference = Line()
+    batch_id = Line(metadata={"description": "The id of a batch."})
     created_after = Moment()
     created_before = Moment()
 
@@ -126,4 +136,6 @@ class MessageQuerySchema(PageQuery):
         page = Page(data.pop("limit"), data.pop("cursor"))
         if "from_" in data:
             data["sender"] = data.pop("from_")
+        if "batch_id" in data:
+            data["batch_id"] = _id_of_batch(data["batch_id"])
         return MessageQuery(Filter(**data), page)

@@ -23,6 +23,7 @@ class Filter:
     to: str | None = None
     sender: str | None = None
     reference: str | None = None
+    batch_id: UUID | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
 
@@ -101,7 +102,13 @@ def list_messages(
         query = query.where(messages.c.test)
     if before is not None:
         query = query.where(messages.c.id < before)
-    exact = {"status": wanted.status, "to_number": wanted.to, "sender": wanted.sender, "reference": wanted.reference}
+    exact = {
+        "status": wanted.status,
+        "to_number": wanted.to,
+        "sender": wanted.sender,
+        "reference": wanted.reference,
+        "batch_id": wanted.batch_id,
+    }
     query = query.filter_by(**{name: value for name, value in exact.items() if value is not None})
     if wanted.created_after is not None:
         query = query.where(messages.c.created_at > wanted.created_after)

@@ -126,6 +126,18 @@ class Settings:
         "How long a message is tried while Plivo cannot be reached, before it is given up as failed.",
         default=4 * 3600.0,
     )
+    batch_chunk_size: int = _setting(
+        "SMSAPI_BATCH_CHUNK_SIZE",
+        parsers.whole_number(1, 1000),
+        "Most recipients of a batch with the same text in one call to Plivo, which takes 1,000; 1: each by itself.",
+        default=200,
+    )
+    batch_max_rows: int = _setting(
+        "SMSAPI_BATCH_MAX_ROWS",
+        parsers.whole_number(1, 10_000_000),
+        "Most rows of one batch.",
+        default=1_000_000,
+    )
     lease_seconds: float = _setting(
         "SMSAPI_LEASE_SECONDS",
         parsers.seconds(0.5, 3600),

@@ -1,6 +1,6 @@
 """The store: SQLAlchemy Core on SQLite or PostgreSQL, and the only place that begins and ends transactions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -30,6 +30,7 @@ _POOL_TIMEOUT_SECONDS = 5
 _STATEMENT_TIMEOUT_MS = 15_000
 _READ_ONLY_TRANSACTION = "25006"
 _READ_ONLY = "smsapi_read"
+_NEWS = "smsapi_news"
 
 # A JSON column that PostgreSQL keeps in its binary form.
 Json = JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
@@ -69,18 +70,25 @@ class Database:
         # Reads take no transaction: on PostgreSQL that saves two round trips, on SQLite the write lock.
         options = {"isolation_level": "AUTOCOMMIT"} if self.is_postgresql else {_READ_ONLY: True}
         self._reader = self.engine.execution_options(**options)
+        self._listeners: list[Callable[[], None]] = []
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Open a transaction that commits at the end of the block and rolls back when it raises."""
         with _translated(), self.engine.begin() as connection:
+            info = connection.info
+            info.pop(_NEWS, None)
             yield connection
+        self._tell(info)
 
     @contextmanager
     def statement(self) -> Iterator[Connection]:
         """Open a connection for a single statement that writes, and is its own transaction."""
         with _translated(), self._reader.connect() as connection:
+            info = connection.info
+            info.pop(_NEWS, None)
             yield connection
+        self._tell(info)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -92,6 +100,15 @@ class Database:
         """Return an INSERT that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update`` on this store."""
         return postgresql.insert(table) if self.is_postgresql else sqlite.insert(table)
 
+    def _tell(self, info: dict[Any, Any]) -> None:
+        if info.pop(_NEWS, False):
+            for listener in self._listeners:
+                listener()
+
+    def tell_news_to(self, listener: Callable[[], None]) -> None:
+        """Call the listener after each transaction of this process that was news, in its thread; it must be quick."""
+        self._listeners.append(listener)
+
     def time(self) -> datetime:
         """Return the present moment by PostgreSQL's own clock, which all hosts share, in UTC. Not on SQLite."""
         with self.read() as connection:
@@ -101,6 +118,11 @@ class Database:
     def close(self) -> None:
         """Close the pooled connections."""
         self.engine.dispose()
+
+
+def call_it_news(connection: Connection) -> None:
+    """Have whoever asked for it told once this transaction, or single statement, is committed."""
+    connection.info[_NEWS] = True
 
 
 @contextmanager

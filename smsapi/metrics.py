@@ -49,6 +49,13 @@ class Metrics:
         self._inbound = Counter(
             "smsapi_inbound_total", "Inbound texts by what was done with them.", ("result",), registry=registry
         )
+        self._webhooks = Histogram(
+            "smsapi_webhook_seconds",
+            "Attempts to tell an endpoint of an event, by outcome.",
+            ("outcome",),
+            registry=registry,
+            buckets=_REQUEST_BUCKETS,
+        )
         self._degraded = Gauge(
             "smsapi_limits_degraded",
             "1 while limits are counted in the process because Redis is gone.",
@@ -85,6 +92,10 @@ class Metrics:
     def count_inbound(self, result: str) -> None:
         """Count an inbound text: stored, repeated, refused, or not understood."""
         self._inbound.labels(result).inc()
+
+    def observe_webhook(self, outcome: str, seconds: float) -> None:
+        """Count an attempt to tell an endpoint: delivered, or refused where it answered otherwise or not at all."""
+        self._webhooks.labels(outcome).observe(seconds)
 
     def watch(self, *, limits_degraded: Callable[[], bool], stops: Callable[[], AbstractSet[str]]) -> None:
         """Set what ``refresh`` and ``expose`` look up; ``stops`` names the gates at which all sending stops."""

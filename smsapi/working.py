@@ -54,6 +54,8 @@ class Sending:
             self._dispatcher.start()
         if self.hints is not None:
             self._world.bell.answer_with(self.hints.ring)
+            if self._dispatcher is None:
+                self._world.database.tell_news_to(self.hints.ring)
             self.hints.start()
 
     def listen(self) -> None:

@@ -13,6 +13,7 @@ KINDS: Final = (
     "message.expired",
     "message.canceled",
     "message.unknown",
+    "message.redacted",
     "message.received",
     "optout.created",
     "optout.removed",

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, insert, select
 
+from smsapi.db import call_it_news
 from smsapi.events.models import events
 from smsapi.ids import new_id
 
@@ -43,6 +44,7 @@ def record_event(
     message, with its number, reference and metadata beside ``data``. ``test`` marks what a test key caused.
     """
     event_id = new_id()
+    call_it_news(connection)
     row = {"id": event_id, "message_id": message_id, "client_id": client_id, "test": test, "type": kind, "at": at}
     connection.execute(_INSERT_EVENT, {**row, "data": dict(data)})
     return event_id
@@ -51,5 +53,6 @@ def record_event(
 def list_events(connection: Connection, message_id: UUID) -> Sequence[Event]:
     """Return all events of a message that are kept, oldest first."""
     rows = events.c
-    query = select(rows.id, rows.type, rows.at, rows.data).where(rows.message_id == message_id).order_by(rows.id)
+    query = select(rows.id, rows.type, rows.at, rows.data).where(rows.message_id == message_id)
+    query = query.order_by(rows.at, rows.id)
     return [Event(id=row.id, type=row.type, at=row.at, data=row.data) for row in connection.execute(query)]

@@ -1,9 +1,9 @@
 """Taking an inbound text: stored once, given to its client, and obeyed, all in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, false, or_, select, update
@@ -15,7 +15,7 @@ from smsapi.deps import Deps
 from smsapi.errors import NotFound
 from smsapi.events.store import record_event
 from smsapi.ids import new_id, show_id
-from smsapi.inbound.models import Inbound, inbound_messages, to_inbound, to_row
+from smsapi.inbound.models import NOT_ERASED, Inbound, inbound_messages, to_inbound, to_row
 from smsapi.inbound.reading import Received
 from smsapi.messages.models import messages
 from smsapi.optouts.ledger import hold_waiting, let_calls_end, opt_in, opt_out, said_by_recipient
@@ -65,8 +65,10 @@ def take_inbound(world: Deps, received: Received) -> Taken:
 
 
 def _reading_of(received: Received, further_words: Sequence[str]) -> Reading:
-    """Return what the text says; where Plivo says what it took it for, that holds."""
+    """Return what the text says; where Plivo says what it took it for, that holds, but against no STOP."""
     read = read_text(received.text, further_words)
+    if read.wish == "optout":
+        return read  # whatever Plivo took it for: nobody who says STOP is texted again
     if received.intent is None or received.intent == read.wish:
         return read
     return Reading(received.intent, read.word)
@@ -216,5 +218,21 @@ def _may_read(caller: Caller) -> ColumnElement[bool]:
 def forget_number(connection: Connection, number: str) -> int:
     """Erase what the number texted to us, and the number itself; return from how many inbound messages."""
     rows = inbound_messages.c
-    values: dict[str, Any] = {"from_number": "", "text": "", "media": [], "extra": {}}
-    return connection.execute(update(inbound_messages).where(rows.from_number == number).values(values)).rowcount
+    return connection.execute(update(inbound_messages).where(rows.from_number == number).values(_ERASED)).rowcount
+
+
+def forget_old(connection: Connection, client_id: UUID | None, until: datetime, *, limit: int) -> int:
+    """Erase text and number of up to ``limit`` inbound messages of a client (None: of nobody's) that came until then.
+
+    Return how many they were. What another transaction holds is left for the next time.
+    """
+    rows = inbound_messages.c
+    old = (rows.client_id == client_id, rows.received_at <= until, NOT_ERASED)
+    held = select(rows.id).where(*old).order_by(rows.received_at).limit(limit).with_for_update(skip_locked=True)
+    ids = connection.execute(held).scalars().all()
+    if not ids:
+        return 0
+    return connection.execute(update(inbound_messages).where(rows.id.in_(ids)).values(_ERASED)).rowcount
+
+
+_ERASED: Final[Mapping[str, Any]] = {"from_number": "", "text": "", "media": [], "extra": {}}

@@ -24,6 +24,7 @@ from smsapi.messages.statuses import SENDING, WAITING
 from smsapi.optouts.models import OptOut, Proof, Scope, Source, blocks, opt_out_log, opt_outs, scope_of, to_opt_out
 
 _INSERT_LINE = insert(opt_out_log)
+_KEY = ("number", "test", "holds_for")
 _IMPORT_BATCH = 500
 _CALL_LOOKS = 100
 _CALL_LOOK_SECONDS = 0.02
@@ -107,11 +108,14 @@ def opt_out(
 
     Either way it is a line of the trail; a new one is an ``optout.created`` to each client that it concerns.
     """
-    statement = _insert_for(connection).on_conflict_do_nothing().returning(opt_outs.c.id)
-    row = connection.execute(statement, _row(scope, source, reason, at)).first()
-    action = "repeated" if row is None else "created"
-    connection.execute(_INSERT_LINE, _line(scope, action, source, at, evidence))
-    if row is None:
+    row = _row(scope, source, reason, at)
+    # Not DO NOTHING, which does not hold what is there: whoever takes it away at this moment would leave nobody opted
+    # out, and this one told that the number is.
+    same = {"holds_for": opt_outs.c.holds_for}
+    statement = _insert_for(connection).on_conflict_do_update(index_elements=_KEY, set_=same).returning(opt_outs.c.id)
+    is_new = connection.execute(statement, row).scalar_one() == row["id"]
+    connection.execute(_INSERT_LINE, _line(scope, "created" if is_new else "repeated", source, at, evidence))
+    if not is_new:
         return False
     _tell(connection, scope, "optout.created", source, at, reason=reason)
     return True
@@ -195,6 +199,10 @@ def let_calls_end(world: Deps, number: str) -> None:
     """Wait until calls to Plivo that had begun before an opt-out was committed are over, two seconds at most."""
     rows = messages.c
     query = select(rows.id).where(rows.to_number == number, rows.status == SENDING, ~rows.test).limit(1)
+    with world.database.transaction() as connection:
+        # What was accepted while the opt-out was being committed was not there to be held before, and may be about to
+        # begin without having seen it.
+        hold_waiting(connection, number)
     for _ in range(_CALL_LOOKS):
         with world.database.read() as connection:
             if connection.execute(query).first() is None:
@@ -261,8 +269,10 @@ def import_opt_outs(
 ) -> int:
     """Enter many opt-outs at once and return how many are new; each new one is a line of the trail, and no event."""
     added = 0
-    for start in range(0, len(orders), _IMPORT_BATCH):
-        rows = [_row(scope, "import", reason, at) for scope, reason in orders[start : start + _IMPORT_BATCH]]
+    # In one order, or two who bring the same numbers wait for each other.
+    ordered = sorted(orders, key=lambda order: (order[0].number, order[0].key))
+    for start in range(0, len(ordered), _IMPORT_BATCH):
+        rows = [_row(scope, "import", reason, at) for scope, reason in ordered[start : start + _IMPORT_BATCH]]
         statement = _insert_for(connection).values(rows).on_conflict_do_nothing().returning(opt_outs)
         new = [to_opt_out(row) for row in connection.execute(statement)]
         if new:

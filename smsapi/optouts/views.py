@@ -135,7 +135,10 @@ def list_opt_out_history(number: str) -> Response:
     answers={200: schemas.OptOutSchema},
 )
 def put_opt_out(number: str) -> Response:
-    """Stop the client, or one sender of it, from texting the number: 200 also where it was before, with its date."""
+    """Stop the client, or one sender of it, from texting the number: 200 also where it was before, with its date.
+
+    When it is answered, no attempt begins any more, and calls that had begun are over (waited for two seconds at most).
+    """
     order = load_optional_body(_order, schemas.OptOutOrder)
     world, who = deps(), caller()
     scope = _scope(who, _e164(number), _sender_of(world, who, order))
@@ -144,6 +147,7 @@ def put_opt_out(number: str) -> Response:
         ledger.opt_out(connection, scope, source="api", at=world.clock.now(), evidence=evidence, reason=order.reason)
         ledger.hold_waiting(connection, scope.number)
         entry = ledger.get_entry(connection, scope)
+    ledger.let_calls_end(world, scope.number)
     return to_response(answer(present_opt_out(entry)))
 
 

@@ -10,18 +10,33 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Text, cast, false, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Text, cast, select, update
 
-from smsapi.events.models import events
+from smsapi.batches import forgetting as of_batches
+from smsapi.events.models import NOT_ERASED, events
 from smsapi.ids import show_id
-from smsapi.inbound.service import forget_number
+from smsapi.inbound.service import forget_number, forget_old
 from smsapi.messages.models import message_attempts, messages
 from smsapi.optouts.ledger import forget_words
+from smsapi.optouts.models import opt_out_log, opt_outs
 from smsapi.web.idempotency import idempotency_keys
 
 # What of a message, or of an answer or event about it, tells who was texted what.
 _EMPTY: Final[Mapping[str, Any]] = {"to": "", "text": "", "reference": None, "metadata": {}}
 _HIDDEN: Final = "[erased]"
+# The routes of one message whose answers, which show it, are stored.
+ROUTES_OF_A_MESSAGE: Final = (
+    "PATCH /v1/messages/{}",
+    "POST /v1/messages/{}/cancel",
+    "POST /v1/messages/{}/resolve",
+    "POST /v1/messages/{}/redact",
+)
+# What of an event that is about no message somebody said, and who of it is a person.
+_WORDS: Final[Mapping[str, Any]] = {"text": "", "media": [], "extra": {}, "reason": None}
+_PERSON: Final[Mapping[str, str]] = {
+    "message.received": "from",
+    **dict.fromkeys(("optout.created", "optout.removed", "optout.review"), "number"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +49,28 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
+class Aged:
+    """What came to a client (None: to nobody in particular) until a moment, at most so many rows of it at once."""
+
+    client_id: UUID | None
+    until: datetime
+    at: datetime
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class Eraser:
-    """What one package forgets, by name. Both functions return how many rows they changed.
+    """What one package forgets, by name. Each function returns how many rows it changed.
 
     ``of_messages`` forgets what there is about messages. ``of_number`` forgets what names a person's number (E.164) and
     hangs on no message: it may have to look through a whole table, since nobody searches there by number otherwise.
+    ``of_age`` forgets what hangs on no message and is too old; None: there is no such thing.
     """
 
     name: str
     of_messages: Callable[[Connection, Subject], int] = lambda _connection, _subject: 0
     of_number: Callable[[Connection, str], int] = lambda _connection, _number: 0
+    of_age: Callable[[Connection, Aged], int] | None = None
 
 
 def _erase_messages(connection: Connection, subject: Subject) -> int:
@@ -82,11 +109,11 @@ def _without_words(data: Mapping[str, Any]) -> dict[str, Any]:
 def _erase_answers(connection: Connection, subject: Subject) -> int:
     """Empty the stored answers about these messages; what is repeated is then answered so, with the first status."""
     rows = idempotency_keys.c
-    paths = [rows.route.contains(show_id("msg", each), autoescape=True) for each in subject.message_ids[:1]]
-    about: ColumnElement[bool] = or_(false(), rows.subject_id.in_(subject.message_ids))
-    if len(subject.message_ids) == 1:
-        about = or_(about, *paths)
-    return _empty_answers(connection, (rows.client_id == subject.client_id, about))
+    own = rows.client_id == subject.client_id
+    routes = [route.format(show_id("msg", each)) for route in ROUTES_OF_A_MESSAGE for each in subject.message_ids]
+    # Two questions: for both at once, joined by an OR, there is no index.
+    emptied = _empty_answers(connection, (own, rows.subject_id.in_(subject.message_ids)))
+    return emptied + _empty_answers(connection, (own, rows.route.in_(routes)))
 
 
 def _erase_answers_to(connection: Connection, number: str) -> int:
@@ -124,10 +151,34 @@ def _erase_events_on(connection: Connection, number: str) -> int:
     )
     changed = 0
     for row in connection.execute(found).all():
-        hidden = {key: "" if key == "text" else value for key, value in _hiding(row.data, number).items()}
+        hidden = _hiding(_without_what_was_said(row.data), number)
         connection.execute(update(events).where(columns.id == row.id).values(data=hidden))
         changed += 1
     return changed
+
+
+def _erase_old_events(connection: Connection, aged: Aged) -> int:
+    """Take number and words out of old events that are about no message, such as those of opt-outs and inbound texts.
+
+    The ledger of opt-outs and its trail are no events, and stay.
+    """
+    columns = events.c
+    old = (columns.client_id == aged.client_id, NOT_ERASED, columns.at <= aged.until)
+    query = select(columns.id, columns.type, columns.data).where(*old).order_by(columns.at).limit(aged.limit)
+    found = connection.execute(query.with_for_update(skip_locked=True)).all()
+    for row in found:
+        values: dict[str, Any] = {"erased_at": aged.at}
+        if row.type in _PERSON:
+            values["data"] = {**_without_what_was_said(row.data), _PERSON[row.type]: ""}
+        connection.execute(update(events).where(columns.id == row.id).values(values))
+    return len(found)
+
+
+def _without_what_was_said(data: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: _WORDS.get(key, value) for key, value in data.items()}
+    if isinstance(provider := kept.get("provider"), dict):
+        kept["provider"] = {key: _WORDS.get(key, value) for key, value in provider.items()}
+    return kept
 
 
 def _hiding(found: Any, number: str) -> Any:
@@ -138,14 +189,39 @@ def _hiding(found: Any, number: str) -> Any:
     return found.replace(number, _HIDDEN) if isinstance(found, str) else found
 
 
+def _erase_reasons(connection: Connection, number: str) -> int:
+    """Take out what callers wrote of why the number opted out, or in; entries and trail stay."""
+    rows = opt_out_log.c
+    own = (opt_outs.c.number == number, opt_outs.c.reason.is_not(None))
+    changed = connection.execute(update(opt_outs).where(*own).values(reason=None)).rowcount
+    for row in connection.execute(select(rows.id, rows.evidence).where(rows.number == number)).all():
+        if row.evidence.get("reason") is not None:
+            kept = {**row.evidence, "reason": None}
+            connection.execute(update(opt_out_log).where(rows.id == row.id).values(evidence=kept))
+            changed += 1
+    return changed
+
+
+def _erase_old_inbound(connection: Connection, aged: Aged) -> int:
+    return forget_old(connection, aged.client_id, aged.until, limit=aged.limit)
+
+
+def _erase_old_batches(connection: Connection, aged: Aged) -> int:
+    if aged.client_id is None:
+        return 0
+    return of_batches.forget_old(connection, aged.client_id, aged.until, limit=aged.limit)
+
+
 # Each package that stores a number or a text is here. Webhooks store neither: they are made from the event and the
 # message at the time of each attempt. Receipts are kept without their numbers.
 ERASERS: Final[Sequence[Eraser]] = (
     Eraser("messages", of_messages=_erase_messages),
     Eraser("attempts", of_messages=_erase_attempts),
-    Eraser("events", of_messages=_erase_events, of_number=_erase_events_on),
+    Eraser("events", of_messages=_erase_events, of_number=_erase_events_on, of_age=_erase_old_events),
     Eraser("answers", of_messages=_erase_answers, of_number=_erase_answers_to),
-    Eraser("inbound", of_number=forget_number),
+    Eraser("inbound", of_number=forget_number, of_age=_erase_old_inbound),
+    Eraser("batches", of_number=of_batches.forget_number, of_age=_erase_old_batches),
     # The ledger keeps the number itself: without it the person would be texted again.
     Eraser("opt-out trail", of_number=forget_words),
+    Eraser("opt-out reasons", of_number=_erase_reasons),
 )

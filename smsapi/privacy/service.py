@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection, select
 
 from smsapi.auth.models import clients
+from smsapi.batches.forgetting import cancel_rows_to
 from smsapi.deps import Deps
 from smsapi.errors import TooEarly
 from smsapi.ids import show_id
@@ -17,7 +18,7 @@ from smsapi.log import get_logger
 from smsapi.messages.models import Message, messages, to_message
 from smsapi.messages.statuses import FINAL, SENT, WAITING
 from smsapi.messages.store import add_event
-from smsapi.privacy.erasers import ERASERS, Eraser, Subject
+from smsapi.privacy.erasers import ERASERS, Aged, Eraser, Subject
 from smsapi.privacy.models import client_retention
 from smsapi.send.after import cancel
 
@@ -48,29 +49,47 @@ def redact(world: Deps, connection: Connection, message: Message, *, by: Mapping
     return to_message(connection.execute(query).one())
 
 
-def erase_old(world: Deps, stopping: Callable[[], bool]) -> int:
-    """Erase the settled messages whose time of retention is over, in batches; return how many they were.
+def erase_old(world: Deps, stopping: Callable[[], bool], *, erasers: Sequence[Eraser] = ERASERS) -> int:
+    """Erase what is older than its time of retention, in batches; return how many messages and other rows they were.
 
-    The time counts from when a message was accepted or, where it had one, from its ``send_at``.
+    Of a message that is settled the time counts from when it was accepted or, where it had one, from its ``send_at``;
+    of an inbound text, and of an event that is about no message, from when it came.
     """
-    erased = 0
+    erased: Counter[str] = Counter()
     with world.database.read() as connection:
-        kept = list(connection.execute(_KEPT_OF_CLIENTS))
-    for row in kept:
-        days = world.settings.retention_days if row.days is None else row.days
-        while days and not stopping():
-            done = _erase_batch(world, row.id, days)
-            erased += done
+        kept = {row.id: row.days for row in connection.execute(_KEPT_OF_CLIENTS)}
+    # What came to no client is kept for as long as the setting says.
+    for client_id, own in {**kept, None: None}.items():
+        days = world.settings.retention_days if own is None else own
+        if days:
+            erased += _erase_old_of(world, client_id, days, erasers, stopping)
+    if erased:
+        log.info("old_erased", **erased)
+    return erased.total()
+
+
+def _erase_old_of(
+    world: Deps, client_id: UUID | None, days: int, erasers: Sequence[Eraser], stopping: Callable[[], bool]
+) -> Counter[str]:
+    erased: Counter[str] = Counter()
+    until = world.clock.now() - timedelta(days=days)
+    while client_id is not None and not stopping():
+        done = _erase_batch(world, client_id, until)
+        erased["messages"] += done
+        if done < _BATCH:
+            break
+    for name, of_age in ((each.name, each.of_age) for each in erasers if each.of_age is not None):
+        while not stopping():
+            with world.database.transaction() as connection:
+                done = of_age(connection, Aged(client_id, until, world.clock.now(), _BATCH))
+            erased[name] += done
             if done < _BATCH:
                 break
-    if erased:
-        log.info("messages_erased", messages=erased)
-    return erased
+    return +erased
 
 
-def _erase_batch(world: Deps, client_id: UUID, days: int) -> int:
+def _erase_batch(world: Deps, client_id: UUID, until: datetime) -> int:
     columns = messages.c
-    until = world.clock.now() - timedelta(days=days)
     query = (
         select(messages)
         .where(
@@ -111,7 +130,8 @@ def erase_number(world: Deps, number: str, *, erasers: Sequence[Eraser] = ERASER
     package to keep in a form that does not name them.
     """
     rows: Counter[str] = Counter()
-    canceled = left = 0
+    # Before the messages are looked for: those rows are messages then, too.
+    canceled, left = cancel_rows_to(world, number), 0
     for batch in _messages_to(world, number):
         with world.database.transaction() as connection:
             query = select(messages).where(messages.c.id.in_(batch)).with_for_update()

@@ -24,6 +24,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     select,
+    text,
     tuple_,
     update,
 )
@@ -54,6 +55,8 @@ idempotency_keys = Table(
     Column("body", Text),
     Index("ix_idempotency_keys_expires_at", "expires_at"),
 )
+_MADE = text("subject_id IS NOT NULL")
+Index("ix_idempotency_keys_subject_id", idempotency_keys.c.subject_id, postgresql_where=_MADE, sqlite_where=_MADE)
 
 
 @dataclass(frozen=True, slots=True)

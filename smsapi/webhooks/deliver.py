@@ -28,7 +28,7 @@ from smsapi.webhooks.models import (
 from smsapi.webhooks.present import present_told, select_told, to_told
 from smsapi.webhooks.schedule import LONGEST_RETRY_AFTER_SECONDS, wait_seconds
 from smsapi.webhooks.signing import sign
-from smsapi.webhooks.wire import Reply, post
+from smsapi.webhooks.wire import TOTAL_SECONDS, Reply, post
 
 log = get_logger()
 
@@ -42,7 +42,11 @@ _HEADERS: Final = {"Content-Type": "application/json", "User-Agent": f"smsapi/{_
 
 
 def deliver(world: Deps, claimed: Claimed) -> None:
-    """Tell the endpoint, and write down what came of it; no transaction is open meanwhile."""
+    """Tell the endpoint, and write down what came of it; no transaction is open meanwhile.
+
+    Where so little is left of the lease that it could end before the answer comes, nothing is told: whoever takes it
+    then tells it, and may have told what comes behind it by now.
+    """
     with world.database.read() as connection:
         row = connection.execute(select_told().where(events.c.id == claimed.event_id)).one_or_none()
     if row is None:
@@ -51,9 +55,16 @@ def deliver(world: Deps, claimed: Claimed) -> None:
     body = orjson.dumps(present_told(to_told(row)))
     signed = sign(secrets_in_force(endpoint, now), show_id("evt", claimed.event_id), now, body)
     world.checkpoint("webhook.before")
+    if world.clock.now() + timedelta(seconds=TOTAL_SECONDS) >= claimed.until:
+        log.warning(
+            "webhook_held_up", endpoint_id=show_id("whe", endpoint.id), event_id=show_id("evt", claimed.event_id)
+        )
+        return
     networks = world.settings.webhook_allow_networks
     reply = post(endpoint.url, body, {**_HEADERS, **signed}, networks=networks)
+    world.checkpoint("webhook.answered")
     settle(world, claimed, reply, begun=now)
+    world.checkpoint("webhook.settled")
 
 
 def secrets_in_force(endpoint: Endpoint, now: datetime) -> list[str]:
@@ -67,15 +78,23 @@ def secrets_in_force(endpoint: Endpoint, now: datetime) -> list[str]:
 def settle(world: Deps, claimed: Claimed, reply: Reply, *, begun: datetime) -> None:
     """Write down the attempt, and what it means for the delivery, for those behind it, and for the endpoint.
 
-    Whoever lost the lease writes the attempt alone.
+    Whoever lost the lease writes the attempt alone, and nothing where the event was forgotten meanwhile.
     """
     now, ok = world.clock.now(), reply.status is not None and reply.status // 100 == 2  # noqa: PLR2004 - RFC 9110
+    world.metrics.observe_webhook("delivered" if ok else "refused", reply.milliseconds / 1000)
     with world.database.transaction() as connection:
-        outcome = {"status": DELIVERED, "due_at": None, "finished_at": now} if ok else _failed(world, claimed, reply)
-        of_it = (webhook_deliveries.c.id == claimed.id, webhook_deliveries.c.epoch == claimed.epoch)
-        counted = {"attempts": claimed.attempts + 1, "tries": claimed.tries + 1, **outcome}
-        held = update(webhook_deliveries).where(*of_it, webhook_deliveries.c.status == SENDING).values(counted)
-        ours = connection.execute(held).rowcount == 1
+        # First of all: whoever changes the endpoint holds it before its deliveries.
+        moved = not ok and _has_moved(connection, claimed.endpoint)
+        rows = webhook_deliveries.c
+        held = select(rows.status, rows.epoch).where(rows.id == claimed.id).with_for_update()
+        stands = connection.execute(held).one_or_none()
+        if stands is None:
+            return
+        outcome = _delivered(claimed, now) if ok else _failed(world, claimed, reply, moved=moved)
+        ours = (stands.status, stands.epoch) == (SENDING, claimed.epoch)
+        if ours:
+            values = {"attempts": claimed.attempts + 1, **outcome}
+            connection.execute(update(webhook_deliveries).where(rows.id == claimed.id).values(values))
         _log_attempt(connection, claimed, reply, begun, ok=ok)
         if ours and outcome["status"] != WAITING:
             release_next(connection, now, claimed.endpoint.id, claimed.message_id)
@@ -84,13 +103,27 @@ def settle(world: Deps, claimed: Claimed, reply: Reply, *, begun: datetime) -> N
             _note_endpoint(connection, claimed.endpoint, reply, now, ok=ok)
 
 
-def _failed(world: Deps, claimed: Claimed, reply: Reply) -> dict[str, Any]:
-    now = world.clock.now()
+def _has_moved(connection: Connection, endpoint: Endpoint) -> bool:
+    """Say whether the endpoint has another URL by now; it keeps it until this transaction ends."""
+    query = select(webhook_endpoints.c.url).where(webhook_endpoints.c.id == endpoint.id)
+    url: str = connection.execute(query.with_for_update(read=True)).scalar_one()
+    return url != endpoint.url
+
+
+def _delivered(claimed: Claimed, now: datetime) -> dict[str, Any]:
+    return {"status": DELIVERED, "tries": claimed.tries + 1, "due_at": None, "finished_at": now}
+
+
+def _failed(world: Deps, claimed: Claimed, reply: Reply, *, moved: bool) -> dict[str, Any]:
+    now, tries = world.clock.now(), claimed.tries + 1
+    if moved:
+        # What the old URL says of it is no word of the new one.
+        return {"status": WAITING, "tries": 0, "due_at": now}
     asked = retry_after_seconds(reply.retry_after, now=now, cap_seconds=LONGEST_RETRY_AFTER_SECONDS)
-    wait = None if reply.status == _GONE else wait_seconds(claimed.tries + 1, asked, world.random)
+    wait = None if reply.status == _GONE else wait_seconds(tries, asked, world.random)
     if wait is None or now - claimed.begun_at > LONGEST:
-        return {"status": FAILED, "due_at": None, "finished_at": now}
-    return {"status": WAITING, "due_at": now + timedelta(seconds=wait)}
+        return {"status": FAILED, "tries": tries, "due_at": None, "finished_at": now}
+    return {"status": WAITING, "tries": tries, "due_at": now + timedelta(seconds=wait)}
 
 
 def _log_attempt(connection: Connection, claimed: Claimed, reply: Reply, begun: datetime, *, ok: bool) -> None:
@@ -128,10 +161,12 @@ def _note_endpoint(connection: Connection, endpoint: Endpoint, reply: Reply, now
     of_it = webhook_endpoints.c.id == endpoint.id
     row = connection.execute(select(webhook_endpoints).where(of_it).with_for_update(key_share=True)).one()
     stands = to_endpoint(row)
+    if stands.url != endpoint.url:
+        return  # it says nothing of where the endpoint is now
     since = None if ok else stands.failing_since or now
     changes: dict[str, Any] = {"slow": reply.milliseconds > _SLOW_MILLISECONDS, "failing_since": since}
     reason = "gone" if reply.status == _GONE else "failing" if _is_over(since, now) else None
-    disables = not ok and stands.enabled and reason is not None and stands.url == endpoint.url
+    disables = not ok and stands.enabled and reason is not None
     if disables:
         changes |= {"enabled": False, "disabled_reason": reason, "updated_at": now}
     connection.execute(update(webhook_endpoints).where(of_it).values(changes))

@@ -11,15 +11,16 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, case, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, case, exists, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
+from smsapi.events.models import UNNUMBERED, events
 from smsapi.ids import new_id
 from smsapi.webhooks.models import (
     BEHIND,
-    DELIVERED,
     DUE,
-    FAILED,
     OPEN,
+    OPEN_STATUSES,
     SENDING,
     WAITING,
     Endpoint,
@@ -48,11 +49,12 @@ class Claimed:
     tries: int
     epoch: int
     begun_at: datetime
+    until: datetime
 
 
 def enqueue(connection: Connection, now: datetime, told: Sequence[tuple[UUID, Told]]) -> None:
     """Make a delivery of each event, in the order of ``seq``, to the endpoint with this id; there must be none yet."""
-    busy = hold_open(connection, told)
+    busy = _hold_open(connection, told)
     rows = []
     for endpoint_id, event in told:
         place = (endpoint_id, event.message_id)
@@ -63,13 +65,35 @@ def enqueue(connection: Connection, now: datetime, told: Sequence[tuple[UUID, To
         connection.execute(insert(webhook_deliveries), rows)
 
 
-def begin_anew(connection: Connection, now: datetime, endpoint_id: UUID, event: Told) -> None:
-    """Tell the endpoint of a finished event once more; behind what is still to be told of its message."""
-    behind = (endpoint_id, event.message_id) in hold_open(connection, [(endpoint_id, event)])
-    fresh = _new_row(now, endpoint_id, event, behind=behind)
-    values = {name: fresh[name] for name in ("status", "tries", "due_at", "created_at", "finished_at")}
-    of_it = (_ROWS.endpoint_id == endpoint_id, _ROWS.event_id == event.id)
-    connection.execute(update(webhook_deliveries).where(*of_it, _ROWS.status.in_((DELIVERED, FAILED))).values(values))
+def tell_again(connection: Connection, now: datetime, endpoint_id: UUID, told: Sequence[Told], *unless: str) -> int:
+    """Tell the endpoint of these events, in the order of ``seq``, and return how many are told.
+
+    Those that were finished are begun anew, behind what is still to be told of their messages. Those whose delivery is
+    open, or stands in one of the statuses ``unless``, are let be.
+    """
+    held = _hold(connection, endpoint_id, told)
+    stands = {row.event_id: row.status for row in held}
+    busy = {row.message_id for row in held if row.status in OPEN_STATUSES} - {None}
+    rows = []
+    for event in told:
+        if stands.get(event.id) not in {*OPEN_STATUSES, *unless}:
+            rows.append(_new_row(now, endpoint_id, event, behind=event.message_id in busy))
+            busy |= {event.message_id} - {None}
+    if rows:
+        build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+        fresh = build(webhook_deliveries)
+        anew = {name: fresh.excluded[name] for name in ("status", "tries", "due_at", "created_at", "finished_at")}
+        statement = fresh.on_conflict_do_update(index_elements=["endpoint_id", "event_id"], set_=anew)
+        connection.execute(statement, rows)
+    return len(rows)
+
+
+def _hold(connection: Connection, endpoint_id: UUID, told: Sequence[Told]) -> Sequence[Any]:
+    # In the one order also the finished ones, which housekeeping may be about to delete.
+    messages = {event.message_id for event in told if event.message_id is not None}
+    these = or_(_ROWS.event_id.in_([event.id for event in told]), and_(_ROWS.message_id.in_(messages), OPEN))
+    query = select(_ROWS.event_id, _ROWS.message_id, _ROWS.status).where(_ROWS.endpoint_id == endpoint_id, these)
+    return connection.execute(query.order_by(*_IN_ORDER).with_for_update()).all()
 
 
 def _new_row(now: datetime, endpoint_id: UUID, event: Told, *, behind: bool) -> dict[str, Any]:
@@ -89,7 +113,7 @@ def _new_row(now: datetime, endpoint_id: UUID, event: Told, *, behind: bool) -> 
     }
 
 
-def hold_open(connection: Connection, told: Sequence[tuple[UUID, Told]]) -> set[tuple[UUID, UUID | None]]:
+def _hold_open(connection: Connection, told: Sequence[tuple[UUID, Told]]) -> set[tuple[UUID, UUID | None]]:
     """Return which endpoints have an open delivery of which of these messages, none of which ends meanwhile."""
     # Held, because whoever ends the last open one looks for what is behind it, and would not see what we make now.
     messages = {event.message_id for _, event in told if event.message_id is not None}
@@ -124,12 +148,37 @@ def hasten(connection: Connection, now: datetime, endpoint_id: UUID) -> None:
     connection.execute(update(webhook_deliveries).where(_ROWS.id.in_(held)).values(values))
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Whether events wait for their number, and when the first delivery of all is due, or was."""
+
+    news: bool
+    due_at: datetime | None
+
+
+_ACTIVE = (webhook_endpoints.c.enabled, webhook_endpoints.c.deleted_at.is_(None))
+_FIRST_DUE = (
+    select(func.min(_ROWS.due_at))
+    .where(_ROWS.endpoint_id == webhook_endpoints.c.id, DUE)
+    .correlate(webhook_endpoints)
+    .scalar_subquery()
+)
+_FIRSTS = select(_FIRST_DUE.label("due_at")).where(*_ACTIVE).subquery()
+_LOOK = select(
+    exists(select(events.c.id).where(UNNUMBERED)).label("news"),
+    select(func.min(_FIRSTS.c.due_at)).scalar_subquery().label("due_at"),
+)
+
+
+def look(connection: Connection) -> Look:
+    """Return whether anything is to be done, in one cheap question."""
+    row = connection.execute(_LOOK).one()
+    return Look(bool(row.news), row.due_at)
+
+
 def find_due(connection: Connection, now: datetime) -> Sequence[Endpoint]:
     """Return the endpoints that something is due for, the one that waits longest first."""
-    of_it = (_ROWS.endpoint_id == webhook_endpoints.c.id, DUE)
-    first_due = select(func.min(_ROWS.due_at)).where(*of_it).correlate(webhook_endpoints).scalar_subquery()
-    active = (webhook_endpoints.c.enabled, webhook_endpoints.c.deleted_at.is_(None))
-    query = select(webhook_endpoints).where(*active, first_due <= now).order_by(first_due)
+    query = select(webhook_endpoints).where(*_ACTIVE, now >= _FIRST_DUE).order_by(_FIRST_DUE)
     return [to_endpoint(row) for row in connection.execute(query)]
 
 
@@ -149,14 +198,23 @@ def claim(
         return []
     due = select(webhook_deliveries).where(of_it, DUE, _ROWS.due_at <= now).order_by(_ROWS.due_at, _ROWS.seq)
     found = connection.execute(due.limit(room).with_for_update(skip_locked=True)).all()
-    taken = {"status": SENDING, "epoch": _ROWS.epoch + 1, "due_at": now + timedelta(seconds=lease_seconds)}
+    until = now + timedelta(seconds=lease_seconds)
+    taken = {"status": SENDING, "epoch": _ROWS.epoch + 1, "due_at": until}
     if found:
         ids = [each.id for each in found]
         connection.execute(update(webhook_deliveries).where(_ROWS.id.in_(ids)).values(taken))
-    return [_claimed(to_endpoint(row), each) for each in found]
+    return [_claimed(to_endpoint(row), each, until) for each in found]
 
 
-def _claimed(endpoint: Endpoint, row: Row[Any]) -> Claimed:
+def _claimed(endpoint: Endpoint, row: Row[Any], until: datetime) -> Claimed:
     return Claimed(
-        row.id, endpoint, row.event_id, row.message_id, row.attempts, row.tries, row.epoch + 1, row.created_at
+        id=row.id,
+        endpoint=endpoint,
+        event_id=row.event_id,
+        message_id=row.message_id,
+        attempts=row.attempts,
+        tries=row.tries,
+        epoch=row.epoch + 1,
+        begun_at=row.created_at,
+        until=until,
     )

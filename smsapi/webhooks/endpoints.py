@@ -9,22 +9,22 @@ from uuid import UUID
 from sqlalchemy import Connection, Select, func, insert, select, update
 
 from smsapi.auth.models import Caller
+from smsapi.deps import Deps
 from smsapi.errors import InvalidInput, NotFound, TooManyEndpoints
 from smsapi.events.models import events
 from smsapi.events.store import record_event
 from smsapi.ids import new_id, show_id
 from smsapi.webhooks.addresses import Network, check_url
-from smsapi.webhooks.deliveries import begin_anew, enqueue
+from smsapi.webhooks.deliveries import hasten, tell_again
 from smsapi.webhooks.models import (
     DELIVERED,
-    FAILED,
     Endpoint,
     to_endpoint,
     webhook_attempts,
     webhook_deliveries,
     webhook_endpoints,
 )
-from smsapi.webhooks.present import Told, select_told, to_told
+from smsapi.webhooks.present import select_told, to_told
 from smsapi.webhooks.relay import TEST_EVENT, list_told, wants
 from smsapi.webhooks.signing import make_secret
 
@@ -123,7 +123,7 @@ def update_endpoint(
     *,
     networks: Sequence[Network],
 ) -> Endpoint:
-    """Change what is given; what waits goes to the new URL. Whatever changes, it counts as never having failed.
+    """Change what is given. A new URL, or ``enabled``, counts as never having failed: what waits is due there at once.
 
     Raises:
         InvalidInput: the URL is none that a webhook may go to.
@@ -131,10 +131,16 @@ def update_endpoint(
     """
     if "url" in changes:
         _check_url(changes["url"], networks)
-    values = {**changes, "failing_since": None, "slow": False, "updated_at": now}
+    values = {**changes, "updated_at": now}
     if "enabled" in changes:
         values["disabled_reason"] = None if changes["enabled"] else "disabled"
-    return _set(connection, endpoint, values)
+    is_back = "url" in changes or changes.get("enabled", False)
+    if is_back:
+        values |= {"failing_since": None, "slow": False}
+    changed = _set(connection, endpoint, values)
+    if is_back:
+        hasten(connection, now, endpoint.id)
+    return changed
 
 
 def _set(connection: Connection, endpoint: Endpoint, values: Mapping[str, Any]) -> Endpoint:
@@ -185,53 +191,36 @@ def resend(connection: Connection, now: datetime, endpoint: Endpoint, event_id: 
 
     """
     query = select_told().where(events.c.id == event_id, events.c.client_id == endpoint.client_id)
-    row = connection.execute(query.where(events.c.seq.is_not(None))).one_or_none()
+    # Kept until the transaction ends: housekeeping may be about to forget it.
+    kept = query.where(events.c.seq.is_not(None)).with_for_update(read=True, key_share=True, of=events)
+    row = connection.execute(kept).one_or_none()
     event = None if row is None else to_told(row)
     if event is None or (endpoint.test and not event.test):
         raise NotFound("There is no such event.")
-    _tell(connection, now, endpoint, [event], again=(FAILED, DELIVERED))
+    tell_again(connection, now, endpoint.id, [event])
 
 
-def recover(
-    connection: Connection, now: datetime, endpoint: Endpoint, since: datetime, *, at_most: int = RECOVER_AT_ONCE
-) -> tuple[int, bool]:
+def recover(world: Deps, caller: Caller, endpoint_id: UUID, since: datetime) -> tuple[int, bool]:
     """Tell the endpoint of every event since then that it wants and was not told of, in their order.
 
-    Return how many they are, and whether they are all; no more than ``at_most`` are taken at once.
+    Return how many they are, and whether they are all; about ``RECOVER_AT_ONCE`` are taken at once. It is done in
+    batches, each a transaction of its own, so that nobody waits for the whole.
+
+    Raises:
+        NotFound: the caller has no such endpoint.
+
     """
     found, last = 0, 0
-    while found < at_most:
-        batch = list_told(
-            connection, client_id=endpoint.client_id, test_only=endpoint.test, after=last, limit=_BATCH, since=since
-        )
-        if not batch:
+    while found < RECOVER_AT_ONCE:
+        with world.database.transaction() as connection:
+            endpoint = get_endpoint(connection, caller, endpoint_id, hold=True)
+            bounds = {"since": since, "untold_to": endpoint}
+            batch = list_told(
+                connection, client_id=endpoint.client_id, test_only=endpoint.test, after=last, limit=_BATCH, **bounds
+            )
+            wanted = [event for event in batch if wants(endpoint, event)]
+            found += tell_again(connection, world.clock.now(), endpoint.id, wanted, DELIVERED)
+        if len(batch) < _BATCH:
             return found, True
         last = batch[-1].seq or 0
-        wanted = [event for event in batch if wants(endpoint, event)]
-        found += _tell(connection, now, endpoint, wanted, again=(FAILED,), at_most=at_most - found)
     return found, False
-
-
-def _tell(
-    connection: Connection,
-    now: datetime,
-    endpoint: Endpoint,
-    wanted: Sequence[Told],
-    *,
-    again: tuple[str, ...],
-    at_most: int = _BATCH,
-) -> int:
-    """Make deliveries of those that have none, begin anew those that stand so, and return how many both are."""
-    rows = webhook_deliveries.c
-    ids = [event.id for event in wanted]
-    of_them = (rows.endpoint_id == endpoint.id, rows.event_id.in_(ids))
-    stands = {
-        row.event_id: row.status for row in connection.execute(select(rows.event_id, rows.status).where(*of_them))
-    }
-    told = [event for event in wanted if stands.get(event.id) in {None, *again}][:at_most]
-    for event in told:
-        if event.id in stands:
-            begin_anew(connection, now, endpoint.id, event)
-        else:
-            enqueue(connection, now, [(endpoint.id, event)])
-    return len(told)

@@ -29,7 +29,7 @@ BEHIND: Final = "behind"
 SENDING: Final = "sending"
 DELIVERED: Final = "delivered"
 FAILED: Final = "failed"
-STATUSES: Final = (WAITING, BEHIND, SENDING, DELIVERED, FAILED)
+OPEN_STATUSES: Final = (WAITING, BEHIND, SENDING)
 
 webhook_endpoints = Table(
     "webhook_endpoints",

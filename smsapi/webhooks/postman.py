@@ -10,7 +10,7 @@ from smsapi.errors import Unavailable
 from smsapi.ids import show_id
 from smsapi.log import get_logger
 from smsapi.webhooks.deliver import deliver
-from smsapi.webhooks.deliveries import Claimed, claim, find_due
+from smsapi.webhooks.deliveries import Claimed, claim, find_due, look
 from smsapi.webhooks.models import Endpoint
 from smsapi.webhooks.relay import relay
 
@@ -18,7 +18,6 @@ log = get_logger()
 
 # Longer than any attempt may take, its name's resolution included.
 LEASE_SECONDS: Final = 60.0
-_SELDOM: Final = 8
 
 
 class Postman:
@@ -55,15 +54,27 @@ class Postman:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._nudged.clear()
+            rest = self._world.settings.dispatch_sweep_seconds
             try:
-                relay(self._world)
-                self._begin_due()
+                rest = self._look(rest)
             except Unavailable:
                 log.warning("webhooks_wait", reason="the database does not answer")
             except Exception:  # the thread must live on; what was claimed comes back when its lease ends
                 log.exception("webhooks_failed")
-            # Whoever stores an event rings; an idle process asks for little.
-            self._nudged.wait(self._world.settings.dispatch_sweep_seconds * _SELDOM)
+            # Whatever stores an event in this process rings.
+            self._nudged.wait(rest)
+
+    def _look(self, rest: float) -> float:
+        """Do what is to be done, and return how long to rest then: so many seconds, or until the next try before."""
+        with self._world.database.read() as connection:
+            found = look(connection)
+        now = self._world.clock.now()
+        if found.news:
+            relay(self._world)
+        if found.news or (found.due_at is not None and found.due_at <= now):
+            self._begin_due()
+            return rest
+        return rest if found.due_at is None else min(rest, (found.due_at - now).total_seconds())
 
     def _begin_due(self) -> None:
         now = self._world.clock.now()

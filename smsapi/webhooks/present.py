@@ -18,6 +18,9 @@ from smsapi.webhooks.models import Endpoint
 
 MAX_PAYLOAD_BYTES: Final = 20_000
 _FROM_MESSAGE: Final = ("to_number", "sender", "category", "reference")
+_OF_EVENT: Final = ("id", "seq", "client_id", "message_id", "test", "type", "at", "data")
+# What tells which inbound text or person an event is about; it is short.
+_NEVER_LEFT_OUT: Final = frozenset({"id", "from", "to", "number"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +47,8 @@ def select_told() -> Select[Any]:
     named = (messages.c[name] for name in _FROM_MESSAGE)
     # Of the message as it is now: what was erased of it is told no more, however often an event is.
     joined = events.outerjoin(messages, events.c.message_id == messages.c.id)
-    return select(*events.c, *named, messages.c.metadata.label("message_metadata")).select_from(joined)
+    own = (events.c[name] for name in _OF_EVENT)
+    return select(*own, *named, messages.c.metadata.label("message_metadata")).select_from(joined)
 
 
 def to_told(row: Row[Any]) -> Told:
@@ -55,16 +59,20 @@ def to_told(row: Row[Any]) -> Told:
 def present_told(event: Told) -> dict[str, Any]:
     """Return the event as callers are told of it, in no more than 20,000 bytes of JSON.
 
-    Where there would be more, the largest go: first the message's ``metadata``, then what is particular to the event;
-    ``truncated`` says so.
+    Where there would be more, the message's ``metadata`` goes first, then the largest of what is particular to the
+    event, one after the other, but never what it is known by; ``truncated`` says so.
     """
     shown = {"id": show_id("evt", event.id), "type": event.type, "at": rfc3339(event.at), "test": event.test}
-    base, particular, metadata = _of_message(event), dict(event.data), {"metadata": event.message_metadata or {}}
-    whole = {**base, **(metadata if base else {}), **particular}
-    for data in (whole, {**base, **particular, "truncated": True}, {**base, "truncated": True}):
-        told = {**shown, "data": data}
-        if len(orjson.dumps(told)) <= MAX_PAYLOAD_BYTES:
-            break
+    base = _of_message(event)
+    whole = {**base, **({"metadata": event.message_metadata or {}} if base else {}), **event.data}
+    told = {**shown, "data": whole}
+    if len(orjson.dumps(told)) <= MAX_PAYLOAD_BYTES:
+        return told
+    kept = _NEVER_LEFT_OUT | base.keys()
+    particular = sorted(event.data.keys() - kept, key=lambda name: len(orjson.dumps(event.data[name])))
+    while len(orjson.dumps(told)) > MAX_PAYLOAD_BYTES and (particular or "metadata" in whole):
+        whole.pop("metadata" if "metadata" in whole else particular.pop(), None)
+        told = {**shown, "data": {**whole, "truncated": True}}
     return told
 
 

@@ -8,17 +8,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, func, or_, select, text, update
 
 from smsapi.deps import Deps
-from smsapi.events.models import UNNUMBERED, events
+from smsapi.events.models import UNNUMBERED, event_marks, events
 from smsapi.webhooks.deliveries import enqueue
-from smsapi.webhooks.models import Endpoint, to_endpoint, webhook_endpoints
+from smsapi.webhooks.models import FAILED, Endpoint, to_endpoint, webhook_deliveries, webhook_endpoints
 from smsapi.webhooks.present import Told, select_told, to_told
 
 _BATCH: Final = 500
 # Any fixed number, as long as nobody else locks it in this database.
 _LOCK: Final = 8_731_402_217
+# What was forgotten keeps its number: whoever stands there would otherwise miss what got it again.
+_LAST: Final = tuple(
+    select(func.coalesce(func.max(each.c.seq), 0)).where(each.c.seq.is_not(None)) for each in (events, event_marks)
+)
 # Told to the endpoint that it names and to no other.
 TEST_EVENT: Final = "webhook.test"
 
@@ -36,7 +40,8 @@ def relay(world: Deps) -> int:
         with world.database.transaction() as connection:
             numbered = _number(world, connection)
         total += numbered
-        if numbered < _BATCH:
+        # Not where it was less than a batch: whoever committed meanwhile, and found this one at it, has gone.
+        if numbered == 0:
             return total
 
 
@@ -46,9 +51,10 @@ def _number(world: Deps, connection: Connection) -> int:
         locked = connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _LOCK}).scalar_one()
         if not locked:
             return 0
-    last: int = connection.execute(select(func.coalesce(func.max(events.c.seq), 0))).scalar_one()
-    batch = select(events.c.id, events.c.at).where(UNNUMBERED).order_by(events.c.id).limit(_BATCH).subquery()
+    last = max(connection.execute(each).scalar_one() for each in _LAST)
     # By time first: ids are made by the clocks of several machines, times by the one that they share.
+    earliest = (events.c.at, events.c.id)
+    batch = select(*earliest).where(UNNUMBERED).order_by(*earliest).limit(_BATCH).subquery()
     place = func.row_number().over(order_by=(batch.c.at, batch.c.id)).label("place")
     placed = select(batch.c.id, place).subquery()
     given = update(events).where(events.c.id == placed.c.id).values(seq=last + placed.c.place)
@@ -89,7 +95,8 @@ def list_told(
 ) -> Sequence[Told]:
     """Return up to ``limit`` numbered events of a client in their order, behind the number ``after``.
 
-    ``bounds`` may hold ``since``, a moment before which none is wanted.
+    ``bounds`` may hold ``since``, a moment before which none is wanted, and ``untold_to``, an endpoint that wants what
+    is asked for and was not told of it, or in vain; those events are then kept until the transaction ends.
     """
     rows = events.c
     query = select_told().where(rows.client_id == client_id, rows.seq > after).order_by(rows.seq).limit(limit)
@@ -97,4 +104,17 @@ def list_told(
         query = query.where(rows.test)
     if "since" in bounds:
         query = query.where(rows.at >= bounds["since"])
+    if "untold_to" in bounds:
+        query = query.where(*_untold_to(bounds["untold_to"])).with_for_update(read=True, key_share=True, of=events)
     return [to_told(row) for row in connection.execute(query)]
+
+
+def _untold_to(endpoint: Endpoint) -> Sequence[ColumnElement[bool]]:
+    rows, told = events.c, webhook_deliveries.c
+    of_it = (told.endpoint_id == endpoint.id, told.event_id == rows.id, told.status != FAILED)
+    not_told = ~select(told.id).where(*of_it).exists()
+    if "*" in endpoint.events:
+        return (not_told,)
+    named = {TEST_EVENT, *endpoint.events}
+    families = [rows.type.startswith(each[:-1], autoescape=True) for each in named if each.endswith(".*")]
+    return (not_told, or_(rows.type.in_(named), *families))

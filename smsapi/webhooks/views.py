@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,13 +13,14 @@ from sqlalchemy import Connection, select
 
 from smsapi.auth.guard import caller
 from smsapi.auth.schemas import EmptySchema
-from smsapi.errors import EventsExpired
-from smsapi.events.models import events
+from smsapi.errors import EventsExpired, NotFound
+from smsapi.events.models import event_marks, events
 from smsapi.ids import show_id
 from smsapi.web.answers import Answer, answer
 from smsapi.web.body import load_body, load_optional_body, load_query
 from smsapi.web.context import deps, to_response
-from smsapi.web.once import answer_once
+from smsapi.web.idempotency import is_claimed
+from smsapi.web.once import answer_once, claim_of_request
 from smsapi.web.operations import operation
 from smsapi.web.pagination import Page, PageQuery, page_of
 from smsapi.web.paths import id_in_path
@@ -189,13 +191,35 @@ def test_webhook_endpoint(endpoint_id: str) -> Response:
 def recover_webhook_endpoint(endpoint_id: str) -> Response:
     """Tell it of each event since then that was given up, or that happened while it was disabled or not there."""
     order = load_body(_recovery, schemas.Recovery)
+    # Before what is answered once, whose transaction would be held for as long as it takes. Done twice it is the same
+    # as once, but what is repeated is not even begun.
+    done = None if _is_repeated() else _recover(endpoint_id, order.since)
 
-    def act(connection: Connection) -> Answer:
-        found = _endpoint(connection, endpoint_id, hold=True)
-        count, complete = endpoints.recover(connection, deps().clock.now(), found, order.since)
-        return answer({"recovered": count, "complete": complete}, 202)
+    def act(_connection: Connection) -> Answer:
+        if done is None:
+            # The first answer was forgotten just now.
+            return answer({"recovered": 0, "complete": False}, 202)
+        if isinstance(done, NotFound):
+            raise done
+        return answer({"recovered": done[0], "complete": done[1]}, 202)
 
     return _answer_and_ring(act)
+
+
+def _is_repeated() -> bool:
+    claim = claim_of_request(caller().client.id)
+    if claim is None:
+        return False
+    with deps().database.read() as connection:
+        return is_claimed(connection, claim)
+
+
+def _recover(shown: str, since: datetime) -> tuple[int, bool] | NotFound:
+    try:
+        found = id_in_path("whe", shown, what="webhook endpoint")
+        return endpoints.recover(deps(), caller(), found, since)
+    except NotFound as refusal:
+        return refusal
 
 
 @blueprint.post("/v1/webhook-endpoints/<endpoint_id>/events/<event_id>/resend")
@@ -255,6 +279,10 @@ def _place(connection: Connection, event_id: UUID | None) -> int | None:
     who = caller()
     query = select(events.c.seq).where(events.c.id == event_id, events.c.client_id == who.client.id)
     row = connection.execute(query if who.key.live else query.where(events.c.test)).one_or_none()
+    if row is None:
+        marks = event_marks.c
+        last = (marks.client_id == who.client.id, marks.test == (not who.key.live), marks.event_id == event_id)
+        row = connection.execute(select(marks.seq).where(*last)).one_or_none()
     if row is None:
         raise EventsExpired("The event is kept no more, or there never was one with this id.")
     place: int | None = row.seq

@@ -17,6 +17,9 @@ from smsapi.webhooks.addresses import Network, check_url, is_allowed, is_within
 TOTAL_SECONDS: Final = 15.0
 _CONNECT_SECONDS: Final = 5.0
 _MAX_ANSWER_BYTES: Final = 64 * 1024
+# What comes behind the status is read only so that the receiver is not cut off while it writes.
+_REST_SECONDS: Final = 0.25
+_SWITCHING: Final = 101
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +53,24 @@ class _Checked:
         return allowed
 
 
+class _FinalAnswer(DeadlineConnection.response_class):  # type: ignore[valid-type,misc] # a class all the same
+    """An answer past all that only announces one: ``http.client`` passes 100 alone, and takes a 103 for the end."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            version, status, reason = super()._read_status()
+            if status // 100 != 1 or status == _SWITCHING:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+
+
 class _CheckedConnection(_Checked, DeadlineConnection):
     plain = True
+    response_class = _FinalAnswer
 
 
 class _CheckedTlsConnection(_Checked, DeadlineTlsConnection):
-    pass
+    response_class = _FinalAnswer
 
 
 def post(
@@ -74,8 +89,7 @@ def post(
     call = Call(begun + total_seconds, _CONNECT_SECONDS, total_seconds, bytes_left=_MAX_ANSWER_BYTES)
     token = current_call.set(call)
     try:
-        status, retry_after = _exchange(url, body, headers, networks)
-        return Reply(_since(begun), status, retry_after)
+        return _exchange(url, body, headers, networks, begun)
     except Exception as error:  # noqa: BLE001 - whatever a receiver does, it is only a failed attempt
         return Reply(_since(begun), error=_reason(error))
     finally:
@@ -86,7 +100,7 @@ def _since(begun: float) -> int:
     return round((monotonic() - begun) * 1000)
 
 
-def _exchange(url: str, body: bytes, headers: dict[str, str], networks: Sequence[Network]) -> tuple[int, str | None]:
+def _exchange(url: str, body: bytes, headers: dict[str, str], networks: Sequence[Network], begun: float) -> Reply:
     parts = check_url(url, networks)
     kind = _CheckedTlsConnection if parts.scheme == "https" else _CheckedConnection
     connection = kind(parts.hostname or "", parts.port)
@@ -95,11 +109,13 @@ def _exchange(url: str, body: bytes, headers: dict[str, str], networks: Sequence
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("POST", target, body=body, headers=headers, preload_content=False)
         answer = connection.getresponse()
-        status, retry_after = answer.status, answer.headers.get("Retry-After")
+        reply = Reply(_since(begun), answer.status, answer.headers.get("Retry-After"))
         # The status has been said, and that is all that counts.
+        call = current_call.get()
+        call.deadline = min(call.deadline, monotonic() + _REST_SECONDS)
         with suppress(OSError, http.client.HTTPException, HTTPError):
             answer.read(_MAX_ANSWER_BYTES, decode_content=False)
-        return status, retry_after
+        return reply
     finally:
         connection.close()
 

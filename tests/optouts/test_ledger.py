@@ -2,6 +2,8 @@
 
 import csv
 import io
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
 
 import pytest
 from sqlalchemy import event
@@ -156,6 +158,27 @@ def test_it_needs_its_scope(app, make_caller):
     for method, path in (("GET", "/v1/opt-outs"), ("PUT", PATH), ("DELETE", PATH), ("GET", "/v1/opt-outs/export")):
         assert plain.request(method, path).status_code == 403
     assert upload(plain, "number\r\n").status_code == 403
+
+
+def test_to_opt_out_and_in_at_once_ends_in_one_of_the_two_and_fails_nobody(caller):
+    def put_or_delete(place):
+        return caller.request("DELETE" if place % 2 else "PUT", PATH).status_code
+
+    with ThreadPoolExecutor(8) as threads:
+        statuses = list(threads.map(put_or_delete, range(80)))
+    assert {status for place, status in enumerate(statuses) if place % 2 == 0} == {200}
+    assert {status for place, status in enumerate(statuses) if place % 2} <= {204, 404}
+
+
+def test_the_same_numbers_in_any_order_are_imported_by_several_at_once(caller):
+    numbers = [f"+1415555{place:04d}" for place in range(600)]
+
+    def bring(seed):
+        shuffled = Random(seed).sample(numbers, len(numbers))
+        return upload(caller, "number\n" + "\n".join(shuffled)).get_json()["added"]
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sum(threads.map(bring, range(4))) == len(numbers)
 
 
 def test_the_list_comes_in_pages_newest_first(caller):

@@ -6,18 +6,23 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import requests
+from sqlalchemy import select
 
 from smsapi.clock import ManualClock, rfc3339
 from smsapi.events.models import events
+from smsapi.optouts.ledger import let_calls_end, opt_out
+from smsapi.optouts.models import Scope
+from smsapi.pacing.models import gates
 from smsapi.plivo.outcomes import Unavailable
 from tests.conftest import AUTH_TOKEN, eventually, new_caller
 from tests.support.api import LANDLINE, TO
-from tests.support.dispatching import ASYNC, attempts_of, run_due, world_of
+from tests.support.dispatching import ASYNC, attempts_of, row_of, run_due, world_of
 from tests.support.inbound import text_us
 from tests.support.plivo_calls import PUBLIC_URL, report
 from tests.support.providers import Scripted, taken
 
 OTHER_SENDER = "+14155550177"
+OTHER = "+14155550188"
 
 
 @pytest.fixture
@@ -121,6 +126,13 @@ def test_what_plivo_takes_the_text_for_is_obeyed(app, caller):
     assert refused(caller.send())
     text_us(app, "JOIN", MessageIntent="optin")
     assert not refused(caller.send())
+
+
+def test_stop_is_obeyed_whatever_plivo_takes_it_for(app, caller):
+    caller.send()
+    for intent in ("optin", "help"):
+        text_us(app, "STOP", MessageIntent=intent)
+        assert refused(caller.send())
 
 
 def test_error_200_in_a_report_opts_out(app, caller):
@@ -240,6 +252,39 @@ def test_stop_is_answered_once_the_call_that_had_begun_is_over(make_app, make_ca
         may_end.set()
         stopping.result(10)
         assert sending.result(10).status_code == 201
+
+
+# SQLite has one writer at a time.
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_an_attempt_that_had_looked_before_the_opt_out_was_there_is_waited_for(make_app, make_caller):
+    app = make_app({"provider": Scripted(taken())}, public_url=PUBLIC_URL, pace_long_code=1000.0)
+    world, caller, answered = world_of(app), make_caller(app), threading.Event()
+    caller.send(to=OTHER)  # so that there is a gate to stand at
+    scope = Scope(number=TO, client_id=None, sender=LANDLINE, test=False)
+
+    def wait_for_calls():
+        let_calls_end(world, TO)
+        answered.set()
+
+    with ThreadPoolExecutor(2) as threads:
+        with world.database.transaction() as gatekeeper:
+            gatekeeper.execute(select(gates).with_for_update()).all()
+            sending = threads.submit(caller.send)
+            eventually(lambda: stands_at_a_gate(world))
+            # As an opt-out whose transaction began before the message was there.
+            with world.database.transaction() as connection:
+                opt_out(connection, scope, source="keyword", at=world.clock.now(), evidence={})
+            stopping = threads.submit(wait_for_calls)
+            assert not answered.wait(0.3)
+        stopping.result(10)
+        assert row_of(world, sending.result(10).get_json()).status == "sent"
+    assert refused(caller.send())
+
+
+def stands_at_a_gate(world):
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%gates%'"
+    with world.database.read() as connection:
+        return connection.exec_driver_sql(waiting.replace("%", "%%")).scalar_one()
 
 
 def test_stop_through_the_simulator_and_a_send_in_the_same_second(live, simulator):

@@ -94,13 +94,14 @@ def test_the_name_stays_in_the_request_while_the_checked_address_is_connected_to
         assert receiver.asked[0].path == "/x?y=z"
 
 
-def talker(say):
-    """A server on a raw socket that says these bytes to whoever connects."""
+def talker(say, *, first=True):
+    """A server on a raw socket that lets ``say`` talk to whoever connects, once it has heard something first."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def talk():
         with server, server.accept()[0] as peer:
-            peer.recv(65536)
+            if first:
+                peer.recv(65536)
             say(peer)
 
     threading.Thread(target=talk, daemon=True).start()

@@ -1,10 +1,11 @@
-"""``python -m benchmarks [NAME …]``: run the benchmarks and print their tables."""
+"""``python -m benchmarks [NAME …] [ROWS …]``: run the benchmarks and print their tables; ROWS are for ``batches``."""
 
 import sys
 
-from benchmarks import accept, dispatch
+from benchmarks import accept, batches, dispatch
 
-BENCHMARKS = {"accept": accept.main, "dispatch": dispatch.main}
+ROWS = [int(word) for word in sys.argv[1:] if word.isdigit()]
+BENCHMARKS = {"accept": accept.main, "batches": lambda: batches.main(*ROWS), "dispatch": dispatch.main}
 
-for name in sys.argv[1:] or BENCHMARKS:
+for name in [word for word in sys.argv[1:] if not word.isdigit()] or BENCHMARKS:
     BENCHMARKS[name]()

@@ -12,7 +12,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from smsapi.auth import guard, quotas, tokens
 from smsapi.auth.views import blueprint as auth_blueprint
-from smsapi.batches.views import blueprint as batches_blueprint
+from smsapi.batches.uploads import blueprint as batches_blueprint
 from smsapi.bell import Bell
 from smsapi.clock import Clock
 from smsapi.db import Database
@@ -114,6 +114,7 @@ def build_deps(settings: Settings, **replacements: Any) -> Deps:
         "health": Health(),
         "executor": ThreadPoolExecutor(settings.threads, thread_name_prefix="smsapi-inline"),
         "waiting": BoundedSemaphore(max(1, settings.threads * 3 // 4)),
+        "uploads": BoundedSemaphore(max(1, settings.threads // 4)),
         "bell": Bell(),
         "retry_policy": RetryPolicy(settings.retry_base_seconds, settings.retry_cap_seconds),
         "random": SystemRandom(),

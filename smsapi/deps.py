@@ -38,6 +38,8 @@ class Deps:
     executor: Executor
     # How many callers may wait for Plivo at once: fewer than there are request threads, so that some are always free.
     waiting: Semaphore
+    # How many long bodies may be read at once, for the same reason.
+    uploads: Semaphore
     # Rung when there is work for a dispatcher; nobody need be listening.
     bell: Bell
     # How much waits, as of a moment ago.

@@ -7,6 +7,7 @@ The tree::
     ├── InvalidInput              fields that break a rule, each with its pointer
     ├── MalformedRequest          the body cannot be read at all
     ├── UnsupportedMediaType
+    ├── BodyTooLarge              longer, or of more rows, than is taken
     ├── NotFound
     ├── AuthError
     │   ├── Unauthenticated
@@ -22,6 +23,7 @@ The tree::
     │   ├── TooManySegments
     │   ├── PriceTooHigh
     │   └── RecipientOptedOut
+    ├── BatchRejected             an all-or-nothing batch with a bad row; nothing of it is sent
     ├── IdempotencyError
     │   ├── IdempotencyKeyInvalid
     │   ├── IdempotencyKeyReused
@@ -98,6 +100,12 @@ class UnsupportedMediaType(SmsapiError):
     """The body is of another type than the route takes."""
 
     code = "unsupported_media_type"
+
+
+class BodyTooLarge(SmsapiError):
+    """The body is longer, or holds more rows, than the route takes."""
+
+    code = "body_too_large"
 
 
 class NotFound(SmsapiError):
@@ -191,6 +199,12 @@ class RecipientOptedOut(Refused):
     def __init__(self, detail: str, *, opted_out_at: str | None = None) -> None:
         super().__init__(detail)
         self.opted_out_at = opted_out_at
+
+
+class BatchRejected(SmsapiError):
+    """A batch that was to be sent whole or not at all has rows that cannot be sent; they can be read."""
+
+    code = "batch_rejected"
 
 
 class IdempotencyError(SmsapiError):

@@ -1,14 +1,15 @@
 """gunicorn's thread worker, with two things mended that the threads of a small pool cannot do without.
 
 A request has to arrive whole within a time: whoever sends it slowly would otherwise hold a thread for as long as he
-likes. And what cannot be read as HTTP is answered with a problem too.
+likes. A long body that its view reads as it comes has to come at a pace instead. And what cannot be read as HTTP is
+answered with a problem too.
 """
 
 import io
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -26,6 +27,7 @@ log = get_logger()
 
 _LOOK_EVERY_SECONDS = 0.5
 _READ_BYTES = 65_536
+_SLOWEST_BYTES_PER_SECOND = 1024
 
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -34,15 +36,15 @@ class Arrivals:
     """The sockets whose request is still arriving; those that take too long are cut off, by a thread of its own."""
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+        self.seconds = seconds
         self._deadlines: dict[socket.socket, float] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def expect(self, sock: socket.socket) -> None:
-        """Give the request on this socket its time, from now."""
+    def expect(self, sock: socket.socket, *, seconds: float = 0.0) -> None:
+        """Give what comes on this socket its time, from now, and so many seconds more."""
         with self._lock:
-            self._deadlines[sock] = time.monotonic() + self._seconds
+            self._deadlines[sock] = time.monotonic() + self.seconds + seconds
             if self._thread is None:
                 self._thread = threading.Thread(target=self._cut_off_for_ever, name="smsapi-arrivals", daemon=True)
                 self._thread.start()
@@ -67,22 +69,68 @@ class Arrivals:
                 log.warning("slow_requests_cut_off", count=len(late))
 
 
-class Whole:
-    """WSGI middleware that has the body here, up to the limit, before the app begins; the time for it is watched."""
+class Flowing:
+    """A body that is read as it comes: each read has its time, and a read of much has longer.
 
-    def __init__(self, app: Wsgi, arrivals: Arrivals, *, limit: int) -> None:
+    Whoever sends nothing for the arrivals' seconds is cut off, and so is who sends less than a kibibyte a second.
+    """
+
+    def __init__(self, stream: Any, sock: socket.socket, arrivals: Arrivals) -> None:
+        self._stream = stream
+        self._sock = sock
+        self._arrivals = arrivals
+
+    def read(self, size: int) -> bytes:
+        """Return that many bytes, or fewer at the end.
+
+        Raises:
+            OSError: the sender was cut off or went away, or what it sent is no HTTP.
+
+        """
+        self._arrivals.expect(self._sock, seconds=size / _SLOWEST_BYTES_PER_SECOND)
+        self._sock.settimeout(self._arrivals.seconds)
+        try:
+            piece: bytes = self._stream.read(size)
+        except errors.ParseException as error:
+            raise OSError("the body is no HTTP") from error
+        finally:
+            self._sock.settimeout(None)
+            self._arrivals.arrived(self._sock)
+        return piece
+
+
+class Whole:
+    """WSGI middleware that has the body here, up to the limit, before the app begins; the time for it is watched.
+
+    Of the routes in ``flowing`` (method and path) the app reads the body itself.
+    """
+
+    def __init__(
+        self,
+        app: Wsgi,
+        arrivals: Arrivals,
+        *,
+        limit: int,
+        flowing: Collection[tuple[str, str]] = frozenset(),
+    ) -> None:
         self._app = app
         self._arrivals = arrivals
         self._limit = limit
+        self._flowing = flowing
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Call the app with the body at hand."""
+        sock = environ.get("gunicorn.socket")
+        if sock is not None and (environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")) in self._flowing:
+            self._arrivals.arrived(sock)
+            environ["wsgi.input"] = Flowing(environ["wsgi.input"], sock, self._arrivals)
+            return self._app(environ, start_response)
         length = environ.get("CONTENT_LENGTH", "")
         # What says that it is too large is refused by the app without being read.
         if not length or int(length) <= self._limit:
             environ["wsgi.input"] = io.BytesIO(self._read(environ["wsgi.input"]))
             environ["wsgi.input_terminated"] = True
-        if (sock := environ.get("gunicorn.socket")) is not None:
+        if sock is not None:
             self._arrivals.arrived(sock)
         return self._app(environ, start_response)
 

@@ -16,6 +16,7 @@ from smsapi.deps import Deps
 from smsapi.gthread import Arrivals, PatientWorker, Whole
 from smsapi.log import configure_logging, get_logger
 from smsapi.settings import read_settings
+from smsapi.web.operations import streamed_routes
 from smsapi.working import Sending, prepare_process
 
 _settings = read_settings()
@@ -51,6 +52,8 @@ bind = _settings.bind
 workers = _settings.workers
 threads = _settings.threads
 worker_class = "smsapi.gthread.PatientWorker"
+# The text of a batch is in its query, where a letter may take nine bytes; this is the most that gunicorn reads.
+limit_request_line = 8190
 # Without it the kernel may give one worker every connection.
 reuse_port = workers > 1
 graceful_timeout = _settings.graceful_seconds
@@ -71,7 +74,8 @@ def application() -> Flask:
     """Return the app of this worker."""
     prepare_process(_settings)
     app = create_app(_settings)
-    app.wsgi_app = Whole(app.wsgi_app, PatientWorker.arrivals, limit=MAX_BODY_BYTES)  # type: ignore[method-assign]
+    whole = Whole(app.wsgi_app, PatientWorker.arrivals, limit=MAX_BODY_BYTES, flowing=streamed_routes(app))
+    app.wsgi_app = whole  # type: ignore[method-assign]
     return app
 
 

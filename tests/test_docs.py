@@ -22,6 +22,7 @@ def test_every_command_of_the_contract_so_far_is_on_the_page():
         *("dev", "serve", "worker", "simulator", "db upgrade", "clients create", "keys create", "send", "doctor"),
         *("queue status", "queue pause", "queue resume", "queue drain"),
         *("messages show", "messages retry", "messages resolve"),
+        *("batch send", "batch watch", "batch show", "batch cancel", "batch rejects"),
     ):
         assert f"\n## `smsapi {command}`\n" in page
 

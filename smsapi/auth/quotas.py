@@ -91,7 +91,8 @@ def _find_spenders() -> _Spenders:
     # What lacks the scope is refused after the limits, and must not use up the sends of those who have it.
     if not operation.sends or request.method == "OPTIONS" or missing_scope() is not None:
         return _Spenders(found.client.limits, api=client)
-    number = _number()
+    # What is read as it comes cannot be read here; a batch texts each number once in any case.
+    number = "" if operation.streams else _number()
     return _Spenders(
         found.client.limits, send=client, key=found.key.id.hex, number=f"{client}|{number}" if number else ""
     )

@@ -1,9 +1,213 @@
-"""The blueprint ``batches``: how a batch stands."""
+"""The blueprint ``batches``: how a batch stands, what of it was refused, and calling it off."""
 
-from flask import Blueprint
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Final
+from uuid import UUID
 
-from smsapi.batches import models
+from flask import Blueprint, request
+from flask.wrappers import Response
+from sqlalchemy import Connection
+
+from smsapi.auth.guard import caller
+from smsapi.auth.schemas import EmptySchema
+from smsapi.batches import progress, schemas, store
+from smsapi.batches.models import Batch
+from smsapi.batches.present import present_batch
+from smsapi.batches.store import Reject
+from smsapi.deps import Deps
+from smsapi.errors import NotFound
+from smsapi.messages.lanes import NAMES
+from smsapi.messages.present import present_message
+from smsapi.messages.schemas import MessageListSchema, MessageQuery
+from smsapi.messages.store import list_messages
+from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, is_closed, read_stops
+from smsapi.web.answers import Answer, answer
+from smsapi.web.body import load_optional_body, load_query
+from smsapi.web.context import deps, to_response
+from smsapi.web.fields import StrictSchema
+from smsapi.web.once import answer_once
+from smsapi.web.operations import operation
+from smsapi.web.pagination import Page, PageQuery, page_of
+from smsapi.web.paths import id_in_path
 
 blueprint = Blueprint("batches", __name__)
 
-__all__ = ["blueprint", "models"]
+_CSV: Final = "text/csv"
+_EXPORT_PAGE: Final = 1_000
+_COLUMNS: Final = ("row", "value", "code", "message")
+# With these at its beginning a spreadsheet takes a cell for a formula.
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+_DIALLED: Final = re.compile(r"\+[0-9]+")
+_page_query = PageQuery()
+_message_query = schemas.BatchMessageQuerySchema()
+_reject_query = schemas.RejectQuerySchema()
+_no_query = StrictSchema()
+_nothing = EmptySchema()
+
+
+@blueprint.get("/v1/batches")
+@operation(summary="List batches", scope="messages:read", query=PageQuery, answers={200: schemas.BatchListSchema})
+def list_batches() -> Response:
+    """Return a page of the client's batches, newest first; to a test key, of its test batches only."""
+    page = load_query(_page_query, Page)
+    world = deps()
+    with world.database.read() as connection:
+        found = store.list_batches(connection, caller(), limit=page.limit, before=page.before)
+        counts = store.counts_among(connection, found)
+        stops = _stops(connection)
+
+    def present(batch: Batch) -> dict[str, Any]:
+        return present_batch(batch, counts[batch.id], now=world.clock.now(), stopped=_is_stopped(batch, stops))
+
+    return to_response(answer(page_of(found, page.limit, present, lambda batch: batch.id)))
+
+
+@blueprint.get("/v1/batches/<batch_id>")
+@operation(
+    summary="Get a batch",
+    scope="messages:read",
+    query=StrictSchema,
+    answers={200: schemas.BatchSchema},
+    problems=("not_found",),
+)
+def get_batch(batch_id: str) -> Response:
+    """Return how the batch stands now, as cheaply for a million rows as for ten; a test key finds test batches only."""
+    load_query(_no_query, dict)
+    with deps().database.read() as connection:
+        shown = _present(deps(), connection, _found(connection, batch_id))
+    return to_response(answer(shown))
+
+
+@blueprint.get("/v1/batches/<batch_id>/messages")
+@operation(
+    summary="List the messages of a batch",
+    scope="messages:read",
+    query=schemas.BatchMessageQuerySchema,
+    answers={200: MessageListSchema},
+    problems=("not_found",),
+)
+def list_batch_messages(batch_id: str) -> Response:
+    """Return a page of the batch's messages, newest first: what of it was made so far, as far ahead as it is needed."""
+    query = load_query(_message_query, MessageQuery)
+    limit, before = query.page.limit, query.page.before
+    with deps().database.read() as connection:
+        batch = _found(connection, batch_id)
+        wanted = replace(query.wanted, batch_id=batch.id)
+        found = list_messages(connection, caller(), wanted, limit=limit, before=before)
+    return to_response(answer(page_of(found, limit, present_message, lambda message: message.id)))
+
+
+@blueprint.get("/v1/batches/<batch_id>/rejects")
+@operation(
+    summary="List the rejected rows of a batch",
+    scope="messages:read",
+    query=schemas.RejectQuerySchema,
+    answers={200: (schemas.BatchRejectListSchema, _CSV)},
+    problems=("not_found",),
+    headers={"Accept": "`text/csv`: all of them as a file."},
+)
+def list_batch_rejects(batch_id: str) -> Response:
+    """Return a page of the rows that were not taken, in their order, and why; or, as CSV, all of them."""
+    query = load_query(_reject_query, schemas.RejectQuery)
+    with deps().database.read() as connection:
+        batch = _found(connection, batch_id)
+        if not _wants_csv(query):
+            found = store.list_rejects(connection, batch, limit=query.limit, after=query.after)
+            shown = page_of(found, query.limit, _present_reject, lambda reject: UUID(int=reject.row))
+            return to_response(answer(shown))
+    content = _write_csv(_all_rejects(deps(), batch))
+    headers = {"Content-Disposition": f'attachment; filename="{batch_id}-rejects.csv"'}
+    return Response(content, content_type=f"{_CSV}; charset=utf-8", headers=headers)
+
+
+@blueprint.post("/v1/batches/<batch_id>/cancel")
+@operation(
+    summary="Cancel a batch",
+    scope="messages:send",
+    body=EmptySchema,
+    body_optional=True,
+    answers={200: schemas.BatchSchema},
+    problems=("not_found", "too_late"),
+    idempotent=True,
+)
+def cancel_batch(batch_id: str) -> Response:
+    """Call off what has not left: nothing more of the batch is begun. What Plivo has, or is being handed, is sent.
+
+    `counts` says how many rows are `canceled` already; of a large batch the others follow within seconds.
+    """
+    load_optional_body(_nothing, dict)
+    world = deps()
+    with world.database.read() as connection:
+        # Not within what is answered once: what a test key does not find is not lost to the client's live keys.
+        wanted = _found(connection, batch_id)
+
+    def act(connection: Connection) -> Answer:
+        batch = store.lock_batch(connection, wanted.id)
+        if batch is None:
+            raise NotFound("There is no such batch.")
+        canceled = progress.cancel(world, connection, batch)
+        return answer(_present(world, connection, canceled))
+
+    response = answer_once(caller().client.id, act)
+    world.bell.ring()
+    return response
+
+
+def _found(connection: Connection, batch_id: str) -> Batch:
+    return store.get_batch_for(connection, caller(), id_in_path("bat", batch_id, what="batch"))
+
+
+def _present(world: Deps, connection: Connection, batch: Batch) -> dict[str, Any]:
+    counts, stopped = store.counts_of(connection, batch), _is_stopped(batch, _stops(connection))
+    return present_batch(batch, counts, now=world.clock.now(), stopped=stopped)
+
+
+def _stops(connection: Connection) -> frozenset[str]:
+    return frozenset(gate.key for gate in read_stops(connection) if is_closed(gate))
+
+
+def _is_stopped(batch: Batch, stops: frozenset[str]) -> bool:
+    # Nothing stops test keys' messages, since nobody is texted.
+    return not batch.test and not stops.isdisjoint({PAUSE, f"{PAUSE}:{NAMES[batch.lane]}", CIRCUIT, ACCOUNT})
+
+
+def _wants_csv(query: schemas.RejectQuery) -> bool:
+    if query.format is not None:
+        return query.format == "csv"
+    return request.accept_mimetypes.best_match(["application/json", _CSV]) == _CSV
+
+
+def _present_reject(reject: Reject) -> dict[str, Any]:
+    return {"row": reject.row, "value": reject.value, "code": reject.code, "message": reject.message}
+
+
+def _all_rejects(world: Deps, batch: Batch) -> Iterator[Reject]:
+    after, page = 0, None
+    while page is None or len(page) > _EXPORT_PAGE:
+        # Page by page, so that no connection is held while a slow caller reads.
+        with world.database.read() as connection:
+            page = store.list_rejects(connection, batch, limit=_EXPORT_PAGE, after=after)
+        shown = page[:_EXPORT_PAGE]
+        yield from shown
+        after = shown[-1].row if shown else after
+
+
+def _write_csv(rejects: Iterator[Reject]) -> Iterator[str]:
+    yield _written(_COLUMNS)
+    for reject in rejects:
+        yield _written([str(reject.row), *(_plain(cell) for cell in (reject.value, reject.code, reject.message))])
+
+
+def _plain(cell: str) -> str:
+    # A number in its usual form is what it seems, and may be read in again as it is.
+    return f"'{cell}" if cell.startswith(_FORMULA) and not _DIALLED.fullmatch(cell) else cell
+
+
+def _written(cells: Sequence[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    return line.getvalue()

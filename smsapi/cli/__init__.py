@@ -10,6 +10,7 @@ from smsapi.errors import SmsapiError
 
 # Where each command is. Only the one that is called is loaded: a script's `smsapi send` should not wait for a server.
 _COMMANDS = {
+    "batch": ("smsapi.cli.batch", "batch"),
     "clients": ("smsapi.cli.admin", "clients"),
     "db": ("smsapi.cli.admin", "database"),
     "dev": ("smsapi.cli.dev", "dev"),

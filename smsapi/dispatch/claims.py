@@ -11,14 +11,18 @@ from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, select, update
 
+from smsapi.batches.store import canceled_among
 from smsapi.deps import Deps
+from smsapi.dispatch.company import find_company, most_together
+from smsapi.ids import new_id, show_id
 from smsapi.messages.flows import Flow
 from smsapi.messages.models import CHORE, WAITS, Message, messages, to_message
 from smsapi.messages.statuses import EXPIRED, SCHEDULED, UNKNOWN
 from smsapi.messages.store import add_event
 from smsapi.optouts.ledger import opted_out_among
 from smsapi.pacing.gates import Closed
-from smsapi.send.begin import Begun, begin, conclude_opted_out, is_expired, pass_gates
+from smsapi.send.after import cancel
+from smsapi.send.begin import Begun, begin, begin_together, conclude_opted_out, is_expired, pass_gates
 from smsapi.send.change import TOO_LATE, conclude
 
 
@@ -64,30 +68,73 @@ def claim_to_send(world: Deps, connection: Connection, flow: Flow, now: datetime
     given = {"lane": flow.lane, "client_id": flow.client_id, "sender": flow.sender, "now": now, "at_most": limit}
     taken = Taken()
     found = [to_message(row) for row in connection.execute(_FIRST_OF_FLOW, given).all()]
-    # A statement of its own, after the rows are held: it sees every opt-out that was committed before they were.
-    stopped = opted_out_among(connection, found)
+    done = _conclude_unfit(world, connection, found, now)
     for message in found:
-        if message.id in stopped:
-            conclude_opted_out(world, connection, message, stopped[message.id])
-            taken.looked_at += 1
-            continue
-        if is_expired(message, now):
-            conclude(world, connection, message, EXPIRED, TOO_LATE)
-            taken.looked_at += 1
-            continue
-        admitted = pass_gates(world, connection, message, now)
-        if isinstance(admitted, Closed):
-            taken.closed = admitted
-            break
+        if message.id not in done:
+            others = _company_of(world, connection, message, now, done)
+            begun = _begin(world, connection, message, others, now)
+            if isinstance(begun, Closed):
+                taken.closed = begun
+                break
+            taken.begun.append(begun)
+            done |= {other.id for other in others}
         taken.looked_at += 1
-        taken.begun.append(Begun(_begun(world, connection, message, now), admitted))
     return taken
 
 
-def _begun(world: Deps, connection: Connection, message: Message, now: datetime) -> Message:
+def _conclude_unfit(world: Deps, connection: Connection, found: Sequence[Message], now: datetime) -> set[UUID]:
+    """Conclude those of these held messages that must not be sent any more; return which."""
+    # Statements of their own, after the rows are held: they see every opt-out and every cancel that was committed
+    # before they were.
+    stopped = opted_out_among(connection, found)
+    canceled = canceled_among(connection, {each.batch_id for each in found if each.batch_id is not None})
+    done = set()
+    for message in found:
+        if message.batch_id is not None and message.batch_id in canceled:
+            cancel(world, connection, message, by={"by": "batch", "batch_id": show_id("bat", message.batch_id)})
+        elif message.id in stopped:
+            conclude_opted_out(world, connection, message, stopped[message.id])
+        elif is_expired(message, now):
+            conclude(world, connection, message, EXPIRED, TOO_LATE)
+        else:
+            continue
+        done.add(message.id)
+    return done
+
+
+def _company_of(
+    world: Deps, connection: Connection, message: Message, now: datetime, done: set[UUID]
+) -> Sequence[Message]:
+    """Return the others that share the call of this one, all of them held; those that must not be sent are done."""
+    together = most_together(world.settings, message)
+    if together == 1:
+        return ()
+    found = [
+        other
+        for other in find_company(connection, message, now, at_most=together - 1 + len(done))
+        if other.id not in done
+    ]
+    others = found[: together - 1]
+    unfit = _conclude_unfit(world, connection, others, now)
+    done |= unfit
+    return [other for other in others if other.id not in unfit]
+
+
+def _begin(
+    world: Deps, connection: Connection, message: Message, others: Sequence[Message], now: datetime
+) -> Begun | Closed:
+    segments = message.segments + sum(other.segments for other in others)
+    admitted = pass_gates(world, connection, message, now, segments=segments)
+    if isinstance(admitted, Closed):
+        return admitted
+    if others:
+        chunk_id = new_id()
+        first, *rest = begin_together(world, connection, (message, *others), now, chunk_id=chunk_id)
+        world.checkpoint("joined.begun")
+        return Begun(first, admitted, others=tuple(rest), chunk_id=chunk_id)
     if message.status == SCHEDULED:
         add_event(connection, message, "message.queued", now, {})
-    return begin(world, connection, message, now, epoch=message.epoch + 1)
+    return Begun(begin(world, connection, message, now, epoch=message.epoch + 1), admitted)
 
 
 _CHORES = (

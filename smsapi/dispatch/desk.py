@@ -120,7 +120,7 @@ class Desk:
             elif taken.looked_at < limit:
                 self._flows.remove(flow)
             if taken.begun:
-                self._turns.count(flow, sum(begun.message.segments for begun in taken.begun))
+                self._turns.count(flow, sum(begun.segments for begun in taken.begun))
                 return
 
     def _claim(self, flow: Flow, limit: int) -> Taken:

@@ -13,6 +13,8 @@ from uuid import UUID
 import dramatiq
 from dramatiq.brokers.stub import StubBroker
 
+from smsapi.batches.intake import forget_abandoned
+from smsapi.batches.maker import Maker
 from smsapi.deps import Deps
 from smsapi.dispatch.chores import reconcile_due, run_chores
 from smsapi.dispatch.desk import Desk
@@ -54,6 +56,7 @@ class Dispatcher:
         self._desk = Desk(world, sending)
         self._timekeeper = Timekeeper(world)
         self._postman = Postman(world)
+        self._maker = Maker(world)
         self._stopping = threading.Event()
         self._nudged = threading.Event()
         self._hinted = threading.Semaphore(self._threads)
@@ -77,7 +80,9 @@ class Dispatcher:
         self._sweeper = threading.Thread(target=self._sweep_for_ever, name="smsapi-sweep", daemon=True)
         self._sweeper.start()
         self._postman.start()
+        self._maker.start()
         self._world.bell.answer_with(self.ring)
+        self._world.database.tell_news_to(self._postman.ring)
         self._world.health.register("queue", self.is_alive)
 
     def stop(self, timeout_seconds: float = 30.0) -> None:
@@ -95,6 +100,7 @@ class Dispatcher:
             self._worker.stop(timeout=int(left * 1000))
         if self._sweeper is not None:
             self._sweeper.join(left)
+        self._maker.stop(max(0.0, until - time.monotonic()))
         self._postman.stop(max(0.0, until - time.monotonic()))
         self._broker.close()
         self._timekeeper.stop()
@@ -107,6 +113,7 @@ class Dispatcher:
         """Say that something new waits."""
         self._desk.expect_news()
         self._hint()
+        self._maker.ring()
         self._postman.ring()
 
     def _hint(self) -> None:
@@ -140,7 +147,6 @@ class Dispatcher:
             log.exception("dispatch_failed", message_id=show_id("msg", begun.message.id))
         finally:
             self._desk.done(begun)
-            self._postman.ring()
 
     def _do_chores(self) -> None:
         sent: dict[UUID, int] = {}
@@ -190,6 +196,7 @@ class Dispatcher:
             self._forget_expired_keys(now)
             erase_old(self._world, self._stopping.is_set)
             forget_old_events(self._world, self._stopping.is_set)
+            forget_abandoned(self._world, self._stopping.is_set)
         # Otherwise a gauge would show how things stood when this process, of several, was last asked. It comes last:
         # a gauge that cannot be looked up must not keep messages waiting.
         self._world.metrics.refresh()

@@ -2,14 +2,22 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
-from smsapi.plivo.outcomes import Accepted, Outcome, Rejected, Unavailable, Unknown
+from smsapi.plivo.outcomes import (
+    Accepted,
+    AcceptedTogether,
+    JoinedOutcome,
+    Outcome,
+    Rejected,
+    Unavailable,
+    Unknown,
+)
 
 MAX_REASON_CHARACTERS = 300
 RETRY_AFTER_CAP_SECONDS = 3600.0
@@ -18,6 +26,7 @@ UUID_FORM = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _LIKE_A_NUMBER = re.compile(r"\+?\(?\d[\d ().-]{5,}\d")
 _SHORTEST_SECRET = 8
 ERROR_CODE = re.compile(r"[0-9]{1,5}")
+_NO_DIGIT = re.compile(r"[^0-9]")
 _DELTA_SECONDS = re.compile(r"[0-9]{1,10}")
 
 # The status that Plivo uses for an empty account is not documented; its wording is.
@@ -59,6 +68,31 @@ def read_answer(answer: Answer, *, now: datetime, secrets: Iterable[str] = ()) -
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         uuid = _only_uuid(found)
         return Accepted(uuid) if uuid else Unknown("the answer names no single message_uuid", status)
+    return _not_accepted(answer, found, now=now, secrets=secrets)
+
+
+def read_joined_answer(
+    answer: Answer, numbers: Sequence[str], *, now: datetime, secrets: Iterable[str] = ()
+) -> JoinedOutcome:
+    """Return what the answer to one request for several numbers means.
+
+    2xx is ``AcceptedTogether`` only where it accounts for each number: as many UUIDs, all different, as are left of
+    the numbers without those of ``invalid_number``, all of which were asked for. Whatever else it says, it cannot be
+    told who was texted: ``Unknown``. All other statuses are as :func:`read_answer` says, for all of the numbers.
+    """
+    status, found = answer.status, parsed_object(answer.body)
+    if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+        return _not_accepted(answer, found, now=now, secrets=secrets)
+    uuids, invalid = _distinct_uuids(found), _invalid_among(numbers, found)
+    if uuids is None or invalid is None or len(uuids) + len(invalid) != len(numbers):
+        return Unknown("the answer does not account for every number", status)
+    return AcceptedTogether(uuids, invalid)
+
+
+def _not_accepted(
+    answer: Answer, found: dict[str, Any], *, now: datetime, secrets: Iterable[str]
+) -> Rejected | Unavailable | Unknown:
+    status = answer.status
     said = error_of(found) or f"status {status} without a readable error"
     reason = clean(said, secrets)
     if status in _NOT_TAKEN:
@@ -142,6 +176,25 @@ def _only_uuid(found: dict[str, Any]) -> str | None:
             return uuid
         case _:
             return None
+
+
+def _distinct_uuids(found: dict[str, Any]) -> tuple[str, ...] | None:
+    uuids = found.get("message_uuid")
+    if not isinstance(uuids, list) or not all(isinstance(uuid, str) and UUID_FORM.fullmatch(uuid) for uuid in uuids):
+        return None
+    return tuple(uuids) if len({uuid.lower() for uuid in uuids}) == len(uuids) else None
+
+
+def _invalid_among(numbers: Sequence[str], found: dict[str, Any]) -> tuple[str, ...] | None:
+    """Return which of the numbers Plivo calls invalid, or None where what it names are not some of them."""
+    named = found.get("invalid_number") or []
+    if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
+        return None
+    asked = {_NO_DIGIT.sub("", number): number for number in numbers}
+    digits = [_NO_DIGIT.sub("", each) for each in named]
+    if len(set(digits)) < len(digits) or not asked.keys() >= set(digits):
+        return None
+    return tuple(asked[each] for each in digits)
 
 
 def _code_of(found: dict[str, Any]) -> str | None:

@@ -13,18 +13,30 @@ from plivo.exceptions import ValidationError
 from requests import Response
 
 from smsapi.clock import Clock, SystemClock
-from smsapi.plivo.answers import Answer, clean, read_answer, sentence
+from smsapi.plivo.answers import Answer, clean, read_answer, read_joined_answer, sentence
 from smsapi.plivo.listing import PAGE_SIZE, read_listing
 from smsapi.plivo.lookup import LookupFailed, Page, Query
-from smsapi.plivo.outcomes import NOTHING_ASKED, Outcome, Outgoing, Rejected, Unavailable, Unknown
+from smsapi.plivo.outcomes import (
+    NOTHING_ASKED,
+    JoinedOutcome,
+    Outcome,
+    Outgoing,
+    OutgoingToMany,
+    Rejected,
+    Unavailable,
+    Unknown,
+)
 from smsapi.plivo.transport import CallFailedError, PlivoTransport, checked_origin
 
 PLIVO_ORIGIN = "https://api.plivo.com"
 
 _AUTH_ID = re.compile(r"(?:MA|SA)[A-Za-z0-9]{18}")
 _VISIBLE = re.compile(r"[!-~]+")
-# One number. A "<" in the destination would send to many, whose answers cannot be told apart.
+# One number. A "<" within it would send to more than were asked for.
 _DESTINATION = re.compile(r"\+?[1-9][0-9]{1,14}")
+# Plivo takes up to 1,000 in one call (plivo-facts 2.1).
+MOST_TOGETHER = 1000
+_FEWEST_TOGETHER = 2
 
 
 class PlivoProvider:
@@ -87,8 +99,33 @@ class PlivoProvider:
         if not _DESTINATION.fullmatch(message.to):
             return Rejected("message", "the destination is not one phone number", NOTHING_ASKED)
         secrets = (*self._secrets(message.to, message.sender), message.text)
+        found = self._create(message, message.to.removeprefix("+"), secrets)
+        return read_answer(found, now=self._clock.now(), secrets=secrets) if isinstance(found, Answer) else found
+
+    def send_joined(self, message: OutgoingToMany) -> JoinedOutcome:
+        """Make one attempt for all of the numbers and say what came of it; never raises for what the far side does.
+
+        Fewer than 2 numbers, more than 1,000, one that is none or one that is there twice make it ``Rejected`` with
+        status 0: Plivo would drop what is repeated without a word, and its answer be short of a UUID.
+        """
+        numbers = [number.removeprefix("+") for number in message.numbers]
+        if not _FEWEST_TOGETHER <= len(set(numbers)) == len(numbers) <= MOST_TOGETHER:
+            return Rejected("message", "the destinations are not 2 to 1,000 different numbers", NOTHING_ASKED)
+        if not all(_DESTINATION.fullmatch(number) for number in message.numbers):
+            return Rejected("message", "a destination is not one phone number", NOTHING_ASKED)
+        secrets = (*self._secrets(*message.numbers, message.sender), message.text)
+        # Joined here: the SDK turns a list into the text that Python shows of it (plivo-facts 1.6).
+        found = self._create(message, "<".join(numbers), secrets)
+        if not isinstance(found, Answer):
+            return found
+        return read_joined_answer(found, message.numbers, now=self._clock.now(), secrets=secrets)
+
+    def _create(
+        self, message: Outgoing | OutgoingToMany, destination: str, secrets: tuple[str, ...]
+    ) -> Answer | Rejected | Unavailable | Unknown:
+        """Ask Plivo to send, and return its answer as it came, or what it means that there is none."""
         try:
-            response: Response = self._client().messages.create(**_keywords(message))
+            response: Response = self._client().messages.create(**_keywords(message, destination))
         except ValidationError as refusal:
             # The SDK's own check: _Client reads every answer itself, so this class never stands for a server's 400.
             said = sentence(refusal.args[0] if refusal.args else "") or "refused by Plivo's SDK"
@@ -97,7 +134,7 @@ class PlivoProvider:
             return (Unknown if failure.left else Unavailable)(failure.reason, local=failure.local)
         except Exception as error:  # noqa: BLE001  # not foreseen, so perhaps on its way: the safe answer
             return Unknown(f"the call failed ({type(error).__name__})", local=True)
-        return read_answer(_answer_of(response), now=self._clock.now(), secrets=secrets)
+        return _answer_of(response)
 
     def look_up(self, query: Query) -> Page | LookupFailed:
         """Return one page of Plivo's message list, newest first; never raises for what the far side does.
@@ -189,12 +226,12 @@ class _Client(plivo.RestClient):  # type: ignore[misc]  # the SDK ships no types
         return response
 
 
-def _keywords(message: Outgoing) -> dict[str, Any]:
+def _keywords(message: Outgoing | OutgoingToMany, destination: str) -> dict[str, Any]:
     """Return the arguments of ``messages.create``, by name: by position they are easily swapped without an error."""
     dlt = message.dlt
     return {
         # Plivo strips the "+"; without it the SDK's check of source against destination works on both.
-        "dst": message.to.removeprefix("+"),
+        "dst": destination,
         "src": message.sender.removeprefix("+"),
         "text": message.text,
         "url": message.callback_url,

@@ -1,7 +1,21 @@
 """Asking Plivo what it has taken: the question, and the two answers to it. Values only."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
+
+_NO_DIGIT = re.compile(r"[^0-9]")
+_NOT_OF_A_SENDER = re.compile(r"[^A-Za-z0-9]")
+
+
+def digits_of(number: str) -> str:
+    """Return the number as it compares: its digits, which are all that Plivo keeps of it."""
+    return _NO_DIGIT.sub("", number)
+
+
+def form_of_sender(sender: str) -> str:
+    """Return the sender as it compares: Plivo strips all but letters and digits."""
+    return _NOT_OF_A_SENDER.sub("", sender).lower()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,10 +34,37 @@ class Outgoing:
 
 
 @dataclass(frozen=True, slots=True)
+class OutgoingToMany:
+    """One text to several numbers, as it goes to Plivo in one call: 2 to 1,000 E.164 numbers, none of them twice.
+
+    Their delivery reports all go to the one ``callback_url`` and are told apart by the number that they name.
+    """
+
+    chunk_id: str
+    numbers: tuple[str, ...]
+    sender: str
+    text: str
+    callback_url: str | None = None
+    expires_in_seconds: int | None = None
+    dlt: Dlt | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Accepted:
     """Plivo took the message and answers for it from here on."""
 
     message_uuid: str
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedTogether:
+    """Plivo took one text to several numbers, but for the ``invalid`` ones, which are among those that were asked for.
+
+    There is one UUID for each number that was taken, and Plivo does not say which is whose (plivo-facts 2.2).
+    """
+
+    message_uuids: tuple[str, ...]
+    invalid: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +108,7 @@ class Unknown:
 
 
 Outcome = Accepted | Rejected | Unavailable | Unknown
+JoinedOutcome = AcceptedTogether | Rejected | Unavailable | Unknown
 
 
 def shows_life(outcome: Outcome) -> bool | None:
@@ -113,6 +141,13 @@ class Provider(Protocol):
 
     def send(self, message: Outgoing) -> Outcome:
         """Make one attempt and say what came of it; never raises for what the far side does."""
+        ...
+
+    def send_joined(self, message: OutgoingToMany) -> JoinedOutcome:
+        """Make one attempt for all of the numbers and say what came of it; never raises for what the far side does.
+
+        ``Rejected`` and ``Unavailable`` are of all of them: nobody was texted. ``Unknown`` is of each.
+        """
         ...
 
     def look_up(self, query: Query) -> Page | LookupFailed:

@@ -16,7 +16,8 @@ from urllib3.exceptions import DecodeError, ReadTimeoutError
 
 from smsapi.plivo.wire import POOL_CLASSES, AnswerTooLargeError, Call, current_call
 
-MAX_BODY_BYTES = 64 * 1024
+# A thousand UUIDs of a joined call are about 50 KiB, however they are indented.
+MAX_BODY_BYTES = 128 * 1024
 _MAX_HEADER_BYTES = 64 * 1024
 _ACCOUNT_IN_PATH = re.compile(r"(?<=/Account/)[^/]+")
 

@@ -10,17 +10,17 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, and_, func, or_, select, update
 
 from smsapi.clock import rfc3339
 from smsapi.deps import Deps
 from smsapi.ids import show_id
-from smsapi.messages.models import Message, messages, to_message
+from smsapi.messages.models import Message, message_attempts, messages, to_message
 from smsapi.messages.statuses import SENT
 from smsapi.messages.store import add_event, lock_message
 from smsapi.pacing.gates import pay_or_wait
 from smsapi.pacing.tolls import toll_of_list
-from smsapi.plivo.lookup import LookupFailed, Page, Query, Record
+from smsapi.plivo.lookup import LookupFailed, Page, Query, Record, digits_of, form_of_sender
 from smsapi.receipts.listed import receipt_of
 from smsapi.receipts.service import Applied, apply_receipt, note
 
@@ -30,6 +30,12 @@ _LONGEST_WINDOW: Final = timedelta(minutes=10)
 # A list that fails is asked again no sooner.
 _AFTER_FAILURE: Final = timedelta(minutes=1)
 _SOURCE: Final = "plivo_list"
+
+# The same for one call, whose moments are known.
+_LITTLE: Final = timedelta(seconds=5)
+_LONGEST_CALL: Final = timedelta(seconds=60)
+
+_Window = tuple[datetime, datetime]
 
 # Fewer are asked for by number: a question for all of them may be in vain, and must not be asked again and again.
 _MANY: Final = 5
@@ -68,7 +74,7 @@ def ask_for_overdue(world: Deps, held: Mapping[UUID, int], stopping: Callable[[]
             _postpone(world, [message for each in (group, *groups) for message in each], asked)
             return
         for message in asked.told:
-            _apply(world, message, asked.records.get(_uuid(message)))
+            _apply(world, message, _record_of(world, message, asked.records))
         groups = [*([message] for message in group if message not in asked.told), *groups]
 
 
@@ -122,6 +128,48 @@ def _ask(world: Deps, group: Sequence[Message], until: datetime) -> _Asked | tim
 
 def _uuid(message: Message) -> str:
     return (message.provider_uuid or "").lower()
+
+
+def _record_of(world: Deps, message: Message, records: Mapping[str, Record]) -> Record | None:
+    """Return the record of the message, by its id, or, where Plivo has not told that, by its number and time.
+
+    None also where another message of ours may be it as well.
+    """
+    if message.provider_uuid is not None or not message.to_number:
+        return records.get(_uuid(message))
+    with world.database.read() as connection:
+        windows = _unnamed_calls(connection, message)
+        fitting = [record for record in records.values() if _fits(record, message, windows)]
+        if len(fitting) != 1 or _has_rival(connection, message, fitting[0]):
+            return None
+    return fitting[0]
+
+
+def _unnamed_calls(connection: Connection, message: Message) -> Sequence[_Window]:
+    """Return from when to when calls lasted in which Plivo took the message without our knowing under which id."""
+    rows = message_attempts.c
+    query = select(rows.started_at, rows.finished_at).where(
+        rows.message_id == message.id, rows.outcome == "accepted", rows.provider_uuid.is_(None)
+    )
+    return [(row.started_at - _LITTLE, row.finished_at + _LITTLE) for row in connection.execute(query)]
+
+
+def _fits(record: Record, message: Message, windows: Sequence[_Window]) -> bool:
+    return (
+        digits_of(record.to) == digits_of(message.to_number)
+        and form_of_sender(record.sender) == form_of_sender(message.sender)
+        and any(since <= record.taken_at <= until for since, until in windows)
+    )
+
+
+def _has_rival(connection: Connection, message: Message, record: Record) -> bool:
+    """Say whether the record is another message's, or may be: of the same number and time, and without an id."""
+    rows, skew = messages.c, _LITTLE + _LONGEST_CALL
+    near = rows.sent_at.between(record.taken_at - skew, record.taken_at + skew)
+    nameless = and_(rows.sender == message.sender, rows.provider_uuid.is_(None), near)
+    same = select(rows.id).where(rows.to_number == message.to_number, rows.id != message.id)
+    alike = same.where(or_(func.lower(rows.provider_uuid) == record.message_uuid.lower(), nameless))
+    return connection.execute(alike.limit(1)).first() is not None
 
 
 def _query(group: Sequence[Message]) -> Query:

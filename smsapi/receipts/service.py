@@ -22,9 +22,18 @@ from smsapi.messages.statuses import DELIVERED, EXPIRED, FAILED, FINAL, SENDING,
 from smsapi.messages.store import add_event, lock_message
 from smsapi.optouts.ledger import opt_out_by_provider
 from smsapi.receipts import store
+from smsapi.receipts.chunks import Learnt, find_recipient, note_uuid
 from smsapi.receipts.facts import Receipt, Standing, read_receipt, settle
 
-__all__ = ["Applied", "Receipt", "apply_receipt", "apply_waiting", "read_receipt", "take_receipt"]
+__all__ = [
+    "Applied",
+    "Receipt",
+    "apply_receipt",
+    "apply_waiting",
+    "read_receipt",
+    "take_joined_receipt",
+    "take_receipt",
+]
 
 log = get_logger()
 
@@ -64,8 +73,27 @@ class Applied:
     message: Message | None = None
 
 
-def take_receipt(world: Deps, message_id: UUID, receipt: Receipt) -> Applied:
+def take_joined_receipt(world: Deps, chunk_id: UUID, receipt: Receipt, *, to: str) -> tuple[UUID | None, Applied]:
+    """Do as :func:`take_receipt` with a report on the URL of a call that many messages shared; return whose it is.
+
+    ``to`` is the number that it names. Of whom nobody can tell is ``unknown_message``.
+
+    Raises:
+        StoreUnavailable: as there.
+
+    """
+    with world.database.read() as connection:
+        found = find_recipient(connection, chunk_id, to=to, uuid=receipt.provider_uuid)
+    if found is None:
+        return None, Applied("unknown_message")
+    learnt = None if receipt.provider_uuid is None else Learnt(chunk_id, receipt.provider_uuid)
+    return found, take_receipt(world, found, receipt, learnt=learnt)
+
+
+def take_receipt(world: Deps, message_id: UUID, receipt: Receipt, *, learnt: Learnt | None = None) -> Applied:
     """Store what Plivo reports, and apply it where nobody holds the message; never waits for whoever does.
+
+    ``learnt`` is what the report told of the call that it is about, where others shared that.
 
     Raises:
         StoreUnavailable: it is not stored; Plivo reports again where we do not answer 200.
@@ -74,13 +102,13 @@ def take_receipt(world: Deps, message_id: UUID, receipt: Receipt) -> Applied:
     with world.database.transaction() as connection:
         if not store.keep(connection, message_id, receipt, world.clock.now(), source="receipt"):
             return Applied("repeated")
-        applied = _apply_if_free(world, connection, message_id)
+        applied = _apply_if_free(world, connection, message_id, learnt)
     for _ in range(_TRIES):
         if applied.result != "waits":
             break
         world.clock.sleep(_BETWEEN_TRIES_SECONDS)
         with world.database.transaction() as connection:
-            applied = _apply_if_free(world, connection, message_id)
+            applied = _apply_if_free(world, connection, message_id, learnt)
     return applied
 
 
@@ -137,7 +165,7 @@ def _look_again(world: Deps, message_id: UUID, now: datetime) -> None:
     note(world, show_id("msg", message_id), applied)
 
 
-def note(world: Deps, shown_id: str, applied: Applied, **said: Any) -> None:
+def note(world: Deps, shown_id: str | None, applied: Applied, **said: Any) -> None:
     """Count and log what a report did."""
     message = applied.message
     world.metrics.count_receipt(applied.result)
@@ -148,10 +176,12 @@ def note(world: Deps, shown_id: str, applied: Applied, **said: Any) -> None:
     write("receipt", client_id=client, message_id=shown_id, result=applied.result, **said)
 
 
-def _apply_if_free(world: Deps, connection: Connection, message_id: UUID) -> Applied:
+def _apply_if_free(world: Deps, connection: Connection, message_id: UUID, learnt: Learnt | None = None) -> Applied:
     message = store.lock_if_free(connection, message_id)
     if message is None:
         return Applied("waits" if store.is_known(connection, message_id) else "parked")
+    if learnt is not None and not store.is_of_another(connection, message, learnt.uuid):
+        note_uuid(connection, message_id, learnt)
     return _apply(connection, world.clock, message, _REPORTED, world.settings.receipt_after_seconds)
 
 
@@ -164,8 +194,9 @@ def _apply(
     strange = {each.id for each in kept if each.is_new and _is_strange(connection, message, each.receipt)}
     store.mark(connection, list(strange), store.MISMATCHED, now)
     new = [each.id for each in kept if each.is_new and each.id not in strange]
-    texts = store.texts_of(connection, message)
-    standing = settle([each.receipt for each in kept if each.id not in strange], texts=texts)
+    heard = [each.receipt for each in kept if each.id not in strange]
+    texts = store.texts_of(connection, message, [receipt.provider_uuid for receipt in heard])
+    standing = settle(heard, texts=texts)
     if standing is None or (strange and not new):
         return Applied("mismatched" if strange else "repeated", message.status, message)
     if _is_too_early(message, standing):
@@ -174,7 +205,7 @@ def _apply(
     if any(each.is_new and each.receipt.error_code == _OPTED_OUT_CODE for each in kept if each.id not in strange):
         opt_out_by_provider(connection, clock, message)
     status = advance(message.status, standing.status)
-    changes = _settled_price(message, standing)
+    changes = _settled_price(message, standing) | _named(message, standing)
     if status != message.status:
         changes |= _moved(message, status, standing.decisive, now)
         changes |= _next_look(message, status, now, look_after_seconds)
@@ -230,6 +261,12 @@ def _settled_price(message: Message, standing: Standing) -> dict[str, Any]:
         currency = message.price_currency or "USD"  # Plivo bills in US dollars
         changes |= {"price_micros": amount, "price_currency": currency, "price_estimated": False}
     return changes
+
+
+def _named(message: Message, standing: Standing) -> dict[str, Any]:
+    """Return Plivo's id, which of a message that shared its call with others the first receipt tells."""
+    uuid = standing.decisive.provider_uuid
+    return {} if message.provider_uuid is not None or uuid is None else {"provider_uuid": uuid}
 
 
 def _evidence(status: str, receipt: Receipt, evidence: Mapping[str, Any]) -> dict[str, Any]:

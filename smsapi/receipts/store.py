@@ -1,7 +1,7 @@
 """The table of delivery reports, each distinct one kept once, and the queries on it."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, Final
@@ -134,8 +134,12 @@ def is_of_another(connection: Connection, message: Message, uuid: str | None) ->
     return connection.execute(_OWNER, {"uuid": uuid, "message_id": message.id}).first() is not None
 
 
-def texts_of(connection: Connection, message: Message) -> frozenset[str] | None:
-    """Return Plivo's ids of the message's texts where there may be more than one text of it, else None."""
+def texts_of(connection: Connection, message: Message, heard: Collection[str | None]) -> frozenset[str] | None:
+    """Return Plivo's ids of the message's texts where there may be more than one text of it, else None.
+
+    ``heard`` are the ids that its receipts bear. A text that went in a call with others has no id before its first
+    receipt; in its place stands a word that no receipt bears.
+    """
     if message.attempts <= 1:
         return None
     rows = message_attempts.c
@@ -143,8 +147,11 @@ def texts_of(connection: Connection, message: Message) -> frozenset[str] | None:
     perhaps_taken = [row for row in connection.execute(query) if row.outcome in {"accepted", "unknown", None}]
     if len(perhaps_taken) <= 1:
         return None
-    known = {message.provider_uuid, *(row.provider_uuid for row in perhaps_taken)}
-    return frozenset(uuid for uuid in known if uuid is not None)
+    named = {row.provider_uuid.lower() for row in perhaps_taken if row.provider_uuid is not None}
+    unnamed = sum(row.outcome == "accepted" and row.provider_uuid is None for row in perhaps_taken)
+    of_unnamed = {uuid.lower() for uuid in heard if uuid is not None} - named
+    silent = {f"unnamed {number}" for number in range(unnamed - len(of_unnamed))}
+    return frozenset({*named, *silent, *({message.provider_uuid} - {None})})
 
 
 def mark(connection: Connection, ids: Sequence[UUID], state: str, now: datetime) -> None:

@@ -3,14 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, or_, select
+from sqlalchemy import Connection, Row, Select, and_, or_, select
 
 from smsapi.deps import Deps
 from smsapi.messages.models import CHORE, Message, message_attempts, messages, to_message
-from smsapi.messages.statuses import SENDING, UNKNOWN
-from smsapi.reconcile.matching import Doubt
+from smsapi.messages.statuses import SENDING, UNKNOWN, WAITING
+from smsapi.reconcile.matching import SKEW, Doubt
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ def read_cases(world: Deps, connection: Connection, held: Mapping[UUID, int]) ->
 def read_others(world: Deps, connection: Connection, cases: Sequence[Case], *, masked: bool = False) -> Sequence[Doubt]:
     """Return the doubts of other messages to the same numbers from the same senders, those under way included.
 
+    So are those that were taken without our being told under which id.
+
     A record of the list may be theirs; where records are ``masked``, that of any message of the sender.
     """
     senders = {case.message.sender for case in cases}
@@ -52,15 +55,33 @@ def read_others(world: Deps, connection: Connection, cases: Sequence[Case], *, m
         wanted.append(messages.c.to_number.in_({case.message.to_number for case in cases}))
     unknown = select(messages).where(messages.c.status == UNKNOWN, *wanted)
     under_way = select(messages).where(CHORE, messages.c.status == SENDING, *wanted)
-    rows = [*connection.execute(unknown), *connection.execute(under_way)]
+    rows = [row for query in (unknown, under_way) for row in connection.execute(query)]
+    unnamed = _unnamed(world, cases).where(*wanted)
+    if masked and world.settings.receipt_after_seconds:
+        # No number leads to them. A look for want of a report is still to come, and is what finds them at once.
+        unnamed = unnamed.where(CHORE)
+    rows += connection.execute(unnamed)
     mine = {case.message.id for case in cases}
     others = {row.id: to_message(row) for row in rows if row.id not in mine}
     return [doubt for doubts in _doubts(world, connection, others).values() for doubt in doubts]
 
 
+def _unnamed(world: Deps, cases: Sequence[Case]) -> Select[Any]:
+    """Return those that Plivo took at about the same time, in calls of many, and whose id it has not told us yet."""
+    around = SKEW + timedelta(seconds=world.settings.lease_seconds)
+    since, until = min(case.since for case in cases) - around, max(case.until for case in cases) + around
+    columns = messages.c
+    return select(messages).where(
+        columns.provider_uuid.is_(None),
+        columns.status.not_in((*WAITING, SENDING, UNKNOWN)),
+        columns.sent_at.between(since, until),
+    )
+
+
 def _doubts(world: Deps, connection: Connection, of: Mapping[UUID, Message]) -> dict[UUID, list[Doubt]]:
     columns = message_attempts.c
-    open_ones = or_(columns.outcome.is_(None), columns.outcome == "unknown")
+    unnamed = and_(columns.outcome == "accepted", columns.provider_uuid.is_(None))
+    open_ones = or_(columns.outcome.is_(None), columns.outcome == "unknown", unnamed)
     query = select(message_attempts).where(columns.message_id.in_(list(of)), open_ones).order_by(columns.number)
     found: dict[UUID, list[Doubt]] = {}
     for row in connection.execute(query) if of else ():

@@ -4,7 +4,6 @@ Two errors are possible and they are not alike: "not taken" for a message that w
 one that was not loses it. Where the list does not decide, neither is said.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -12,13 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from smsapi.plivo.lookup import Record
+from smsapi.plivo.lookup import Record, digits_of, form_of_sender
 
 # By how much Plivo's clock and ours may differ, and the up to one second that its list may cut off.
 SKEW = timedelta(seconds=5)
 
-_NO_DIGIT = re.compile(r"[^0-9]")
-_NOT_OF_A_SENDER = re.compile(r"[^A-Za-z0-9]")
 _MASK = "*"
 
 
@@ -87,7 +84,7 @@ def conclude(
     none has a candidate. No record is given to two doubts, and the order of the arguments makes no difference.
     """
     known = {uuid.lower() for uuid in known_uuids}
-    unknown = sorted((record for record in records if record.message_uuid.lower() not in known), key=_in_time)
+    unknown = _by_number(record for record in records if record.message_uuid.lower() not in known)
     claims = {doubt: _candidates(doubt, unknown, skew) for doubt in sorted(doubts, key=_by_end)}
     verdicts: defaultdict[UUID, list[Verdict]] = defaultdict(list)
     for group in _groups(claims):
@@ -96,22 +93,30 @@ def conclude(
     return {message_id: _together(each) for message_id, each in verdicts.items()}
 
 
-def _candidates(doubt: Doubt, records: Iterable[Record], skew: timedelta) -> dict[str, Record]:
+def _by_number(records: Iterable[Record]) -> Mapping[str, Sequence[Record]]:
+    """Return the records in order of time, by the digits of their numbers; those that are masked by the mask."""
+    found: defaultdict[str, list[Record]] = defaultdict(list)
+    for record in sorted(records, key=_in_time):
+        found[_MASK if _MASK in record.to else digits_of(record.to)].append(record)
+    return found
+
+
+def _candidates(doubt: Doubt, records: Mapping[str, Sequence[Record]], skew: timedelta) -> dict[str, Record]:
     # A clock that was set back in between leaves an end before the start.
     since = min(doubt.started_at, doubt.ended_at) - skew
     until = max(doubt.started_at, doubt.ended_at) + skew
-    sender, number = _sender_form(doubt.sender), _digits(doubt.to)
+    sender, number = form_of_sender(doubt.sender), digits_of(doubt.to)
+    masked = [record for record in records.get(_MASK, ()) if number.startswith(_shown(record.to))]
+    alike = [*records.get(number, ()), *masked]
     found: dict[str, Record] = {}
-    for record in records:
-        in_time = since <= record.taken_at <= until
-        if in_time and _sender_form(record.sender) == sender and _is_number(record.to, number):
+    for record in sorted(alike, key=_in_time) if masked else alike:
+        if since <= record.taken_at <= until and form_of_sender(record.sender) == sender:
             found.setdefault(record.message_uuid.lower(), record)
     return found
 
 
-def _is_number(shown: str, number: str) -> bool:
-    seen, mask, _ = shown.partition(_MASK)
-    return number.startswith(_digits(seen)) if mask else number == _digits(shown)
+def _shown(masked: str) -> str:
+    return digits_of(masked.partition(_MASK)[0])
 
 
 def _groups(claims: _Claims) -> Iterator[_Claims]:
@@ -191,11 +196,3 @@ def _by_end(doubt: Doubt) -> tuple[object, ...]:
     """Sort by the window's end; the rest only keeps the order of the doubts from mattering."""
     ends = sorted((doubt.started_at, doubt.ended_at), reverse=True)
     return (*ends, doubt.message_id, doubt.attempt, doubt.to, doubt.sender)
-
-
-def _digits(number: str) -> str:
-    return _NO_DIGIT.sub("", number)
-
-
-def _sender_form(sender: str) -> str:
-    return _NOT_OF_A_SENDER.sub("", sender).lower()

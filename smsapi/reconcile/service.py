@@ -126,7 +126,8 @@ def _postpone(world: Deps, cases: Sequence[Case], later: Later) -> None:
     log.info("reconcile_waits", reason=later.reason, messages=len(cases))
     due: datetime = world.clock.now() + timedelta(seconds=later.seconds)
     with world.database.transaction() as connection:
-        for case in cases:
+        # In the order of their ids, as all do that hold several.
+        for case in sorted(cases, key=lambda case: case.message.id):
             message = lock_message(connection, case.message.id)
             if message is not None and message.status == UNKNOWN and message.epoch == case.message.epoch:
                 change(world, connection, message, due_at=due)

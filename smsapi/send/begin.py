@@ -4,32 +4,50 @@ Whoever holds a begun attempt makes the call at once; what dies before it could 
 from which others see how far it came.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, Uuid, insert, literal, select
 
 from smsapi.clock import rfc3339
+from smsapi.db import UtcDateTime
 from smsapi.deps import Deps
 from smsapi.messages.lanes import NAMES
-from smsapi.messages.models import Message, message_attempts
-from smsapi.messages.statuses import EXPIRED, FAILED, SENDING, WAITING
+from smsapi.messages.models import Message, message_attempts, messages
+from smsapi.messages.statuses import EXPIRED, FAILED, SCHEDULED, SENDING, WAITING
 from smsapi.messages.store import get_message, lock_message
 from smsapi.optouts.ledger import opted_out_among, said_of
 from smsapi.pacing.gates import ACCOUNT, CIRCUIT, Admitted, Closed, Passing, admit
 from smsapi.pacing.tolls import tolls_of
 from smsapi.send.change import OPTED_OUT, TOO_LATE, change, conclude
+from smsapi.send.together import change_all, tell_all
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """An attempt that may be made now: the message as it stands, and what the gates want to know of its outcome."""
+    """An attempt that may be made now: the message as it stands, and what the gates want to know of its outcome.
+
+    ``others`` are those of its batch that share the call, which is then ``chunk_id``.
+    """
 
     message: Message
     admitted: Admitted
     caller_waits: bool = False
+    others: tuple[Message, ...] = ()
+    chunk_id: UUID | None = None
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """Return all that the attempt is for."""
+        return (self.message, *self.others)
+
+    @property
+    def segments(self) -> int:
+        """Return of how many segments all of it is."""
+        return sum(message.segments for message in self.messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +98,21 @@ def conclude_opted_out(world: Deps, connection: Connection, message: Message, si
 
 
 def pass_gates(
-    world: Deps, connection: Connection, message: Message, now: datetime, *, caller_waits: bool = False
+    world: Deps,
+    connection: Connection,
+    message: Message,
+    now: datetime,
+    *,
+    caller_waits: bool = False,
+    segments: int | None = None,
 ) -> Admitted | Closed:
-    """Pass the gates with this message; test keys' pass none, since nobody is texted."""
+    """Pass the gates with this message; test keys' pass none, since nobody is texted.
+
+    ``segments`` are those of all that share its call, where others do.
+    """
     if message.test:
         return Admitted()
-    tolls = tolls_of(world.settings, message.sender, message.segments)
+    tolls = tolls_of(world.settings, message.sender, message.segments if segments is None else segments)
     passing = Passing(NAMES[message.lane], tolls, caller_waits=caller_waits)
     probe_seconds = world.settings.plivo_total_timeout_seconds * 2
     return admit(world.database, connection, passing, now, probe_seconds=probe_seconds)
@@ -102,6 +129,34 @@ def begin(world: Deps, connection: Connection, message: Message, now: datetime, 
     begun = change(world, connection, message, **values)
     row = {"message_id": message.id, "number": begun.attempts, "epoch": epoch, "started_at": now}
     connection.execute(_INSERT_ATTEMPT, row)
+    return begun
+
+
+def begin_together(
+    world: Deps, connection: Connection, several: Sequence[Message], now: datetime, *, chunk_id: UUID
+) -> tuple[Message, ...]:
+    """Write that one attempt is under way for all of these held messages; return them so. Few statements for many."""
+    fresh = [message for message in several if message.status == SCHEDULED]
+    tell_all(connection, fresh, "message.queued", now, {})
+    due = now + timedelta(seconds=world.settings.lease_seconds)
+    counted = {"attempts": messages.c.attempts + 1, "epoch": messages.c.epoch + 1}
+    change_all(world, connection, several, status=SENDING, due_at=due, updated_at=now, **counted)
+    begun = tuple(
+        replace(
+            message,
+            status=SENDING,
+            due_at=due,
+            updated_at=now,
+            attempts=message.attempts + 1,
+            epoch=message.epoch + 1,
+        )
+        for message in several
+    )
+    rows = messages.c
+    written = select(rows.id, rows.attempts, rows.epoch, literal(now, UtcDateTime()), literal(chunk_id, Uuid()))
+    written = written.where(rows.id.in_([message.id for message in several]))
+    columns = ("message_id", "number", "epoch", "started_at", "chunk_id")
+    connection.execute(insert(message_attempts).from_select(columns, written))
     return begun
 
 

@@ -1,13 +1,14 @@
 """Changing a message's row and its history together; every decision is an event with its evidence."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, func, select, update
 
 from smsapi.deps import Deps
+from smsapi.errors import StoreUnavailable
 from smsapi.messages.models import Message, message_attempts, messages
 from smsapi.messages.statuses import FAILED, QUEUED
 from smsapi.messages.store import add_event
@@ -19,6 +20,27 @@ TOO_LATE = ("expired", "The message expired before it could be sent.")
 ACCOUNT_REFUSED = ("provider_account", "Plivo refused because of the sending account.")
 REJECTED = "rejected_by_provider"
 OPTED_OUT = "recipient_opted_out"
+
+_T = TypeVar("_T")
+
+_STORE_RETRY_SECONDS = 0.25
+
+
+def insist(world: Deps, write: Callable[[], _T]) -> _T:
+    """Do the write, asking again while the store does not answer, for as long as a lease lasts.
+
+    Raises:
+        StoreUnavailable: it did not answer all that time.
+
+    """
+    until = world.clock.now() + timedelta(seconds=world.settings.lease_seconds)
+    while True:
+        try:
+            return write()
+        except StoreUnavailable:
+            if world.clock.now() >= until:
+                raise
+            world.clock.sleep(_STORE_RETRY_SECONDS)
 
 
 def provider_of(world: Deps, message: Message) -> Provider:

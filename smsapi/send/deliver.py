@@ -4,17 +4,12 @@ Each attempt is written down before the call, and no transaction is open while P
 in between leaves a row that says how far it came.
 """
 
-import math
-import time
-from collections.abc import Callable
-from datetime import datetime, timedelta
-from typing import TypeVar
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import update
 
 from smsapi.deps import Deps
-from smsapi.errors import StoreUnavailable
 from smsapi.ids import show_id
 from smsapi.log import get_logger
 from smsapi.messages.flows import find_work
@@ -24,18 +19,14 @@ from smsapi.messages.statuses import QUEUED, SENDING, WAITING
 from smsapi.messages.store import get_message
 from smsapi.pacing.gates import Closed
 from smsapi.pacing.tolls import PACE_PREFIX, SENDER_PREFIX
-from smsapi.plivo.outcomes import Dlt, Outcome, Outgoing, Unavailable
 from smsapi.send.begin import Begun, Gone, begin_held
-from smsapi.send.change import provider_of
+from smsapi.send.call import call
+from smsapi.send.change import insist
+from smsapi.send.joined import run_joined
 from smsapi.send.settle import settle
 
 log = get_logger()
 
-_T = TypeVar("_T")
-
-# Plivo takes an expiry of 5 to 10,799 seconds (plivo-facts 2.1: message_expiry).
-_SHORTEST_EXPIRY_SECONDS = 5
-_STORE_RETRY_SECONDS = 0.25
 # A gate may be opened before its time, and a pace's next slot be somebody else's: ask again this often.
 _LONGEST_WAIT_AT_A_GATE_SECONDS = 0.5
 _SHORTEST_WAIT_AT_A_GATE_SECONDS = 0.005
@@ -57,13 +48,18 @@ def deliver(world: Deps, message_id: UUID, epoch: int, *, wait_until: datetime) 
 
 
 def run(world: Deps, begun: Begun, *, wait_until: datetime) -> Message:
-    """Make the attempt that was begun, and further ones until ``wait_until`` where nothing was sent."""
+    """Make the attempt that was begun, and further ones until ``wait_until`` where nothing was sent.
+
+    One that several messages share is made once, for all of them; the first is returned.
+    """
+    if begun.chunk_id is not None:
+        return run_joined(world, begun, begun.chunk_id)
     while True:
-        outcome = _call(world, begun.message)
+        outcome = call(world, begun.message)
         world.checkpoint("call.returned")
         # Without it all that is left of the call is that its outcome is unknown. Writing it twice changes nothing.
         attempted = begun
-        settled = _insist(world, lambda: settle(world, attempted, outcome, wait_until=wait_until))  # noqa: B023
+        settled = insist(world, lambda: settle(world, attempted, outcome, wait_until=wait_until))  # noqa: B023
         if settled.retry_in_seconds is None:
             return settled.message
         world.clock.sleep(settled.retry_in_seconds)
@@ -76,7 +72,7 @@ def run(world: Deps, begun: Begun, *, wait_until: datetime) -> Message:
 
 def _begin_when_open(world: Deps, message_id: UUID, epoch: int, number: int, wait_until: datetime) -> Begun | Message:
     while True:
-        begun = _insist(world, lambda: begin_held(world, message_id, epoch, number))
+        begun = insist(world, lambda: begin_held(world, message_id, epoch, number))
         if isinstance(begun, Gone):
             return begun.message
         if isinstance(begun, Begun):
@@ -120,58 +116,3 @@ def _follow(world: Deps, message: Message, wait_until: datetime) -> Message:
         with world.database.read() as connection:
             message = get_message(connection, message.id)
     return message
-
-
-def _insist(world: Deps, write: Callable[[], _T]) -> _T:
-    """Do the write, asking again while the store does not answer, for as long as a lease lasts."""
-    until = world.clock.now() + timedelta(seconds=world.settings.lease_seconds)
-    while True:
-        try:
-            return write()
-        except StoreUnavailable:
-            if world.clock.now() >= until:
-                raise
-            world.clock.sleep(_STORE_RETRY_SECONDS)
-
-
-def _call(world: Deps, message: Message) -> Outcome:
-    provider = provider_of(world, message)
-    world.checkpoint("call.before")
-    latest = world.clock.now() + timedelta(seconds=world.settings.plivo_total_timeout_seconds)
-    if message.due_at is not None and message.due_at <= latest:
-        # This process stood still since the attempt began: before the call is over others may take its outcome for
-        # unknown, and what Plivo takes after the lease is not looked for.
-        log.warning("held_up", message_id=show_id("msg", message.id), number=message.attempts)
-        return Unavailable("the lease was over before the call", local=True)
-    started = time.perf_counter()
-    outcome = provider.send(_outgoing(world, message))
-    seconds = time.perf_counter() - started
-    world.metrics.observe_attempt(provider.name, type(outcome).__name__.lower(), seconds)
-    log.info(
-        "attempt",
-        client_id=show_id("cli", message.client_id),
-        message_id=show_id("msg", message.id),
-        number=message.attempts,
-        outcome=type(outcome).__name__.lower(),
-        reason=getattr(outcome, "reason", None),
-        ms=round(seconds * 1000, 1),
-    )
-    return outcome
-
-
-def _outgoing(world: Deps, message: Message) -> Outgoing:
-    shown, public = show_id("msg", message.id), world.settings.public_url
-    expires_in = None
-    if message.expires_at is not None:
-        left = (message.expires_at - world.clock.now()).total_seconds()
-        expires_in = max(_SHORTEST_EXPIRY_SECONDS, math.ceil(left))
-    return Outgoing(
-        message_id=shown,
-        to=message.to_number,
-        sender=message.sender,
-        text=message.text,
-        callback_url=None if public is None or message.test else f"{public}/plivo/status/{shown}",
-        expires_in_seconds=expires_in,
-        dlt=None if message.dlt is None else Dlt(**message.dlt),
-        attempt=message.attempts,
-    )

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Executable, Table, bindparam, exists, insert, select
 from sqlalchemy.dialects import postgresql
 
+from smsapi.db import call_it_news
 from smsapi.events.models import events
 from smsapi.ids import new_id
 from smsapi.messages.models import Message, messages, to_row
@@ -33,6 +34,7 @@ def store_in_one_statement(connection: Connection, message: Message, entry: dict
         **{f"k_{name}": value for name, value in (entry or {}).items()},
     }
     names = None if entry is None else tuple(sorted(entry))
+    call_it_news(connection)
     return connection.execute(_statement(names), values).first() is not None
 
 

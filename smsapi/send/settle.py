@@ -1,5 +1,6 @@
 """What came of an attempt, written down once, and what that makes of the message."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -43,18 +44,18 @@ def settle(world: Deps, begun: Begun, outcome: Outcome, *, wait_until: datetime)
             return Settled(begun.message)
         if not _note_attempt(connection, begun.message, outcome, now):
             return Settled(message)
-        in_charge = _in_charge(message, begun.message)
+        mine = in_charge(message, begun.message)
         match outcome:
-            case Accepted():
+            case Accepted(uuid):
                 # A fact, whoever holds the message by now: Plivo has it. A receipt may even have come before.
-                settled = Settled(_take(world, connection, message, outcome))
-            case Rejected() if in_charge:
+                settled = Settled(take(world, connection, message, uuid, {"message_uuid": uuid}))
+            case Rejected() if mine:
                 # A caller who has gone has had an answer, which said that the message goes on.
                 told = begun.caller_waits and now <= wait_until
                 settled = Settled(_refuse(world, connection, message, outcome, told=told))
-            case Unavailable() if in_charge:
+            case Unavailable() if mine:
                 settled = _try_later(world, connection, message, outcome, wait_until)
-            case Unknown() if in_charge:
+            case Unknown() if mine:
                 settled = _doubt(world, connection, message, outcome, wait_until)
             case _:
                 settled = Settled(message)
@@ -81,7 +82,7 @@ def _note_attempt(connection: Connection, attempted: Message, outcome: Outcome, 
     return noted.rowcount > 0
 
 
-def _in_charge(message: Message, attempted: Message) -> bool:
+def in_charge(message: Message, attempted: Message) -> bool:
     """Say whether it is this attempt's to say what becomes of the message.
 
     Also where the lease was lost and nothing has happened since: what was unknown for want of an answer is known now.
@@ -90,13 +91,16 @@ def _in_charge(message: Message, attempted: Message) -> bool:
     return message.attempts == attempted.attempts and message.status in {SENDING, UNKNOWN}
 
 
-def _take(world: Deps, connection: Connection, message: Message, outcome: Accepted) -> Message:
+def take(
+    world: Deps, connection: Connection, message: Message, uuid: str | None, evidence: Mapping[str, Any]
+) -> Message:
+    """Write that Plivo took the message, under this id where it is known, whoever holds it by now; return it so."""
     now = world.clock.now()
     status = advance(message.status, SENT)
     values: dict[str, Any] = {
         "status": status,
         "provider_name": provider_of(world, message).name,
-        "provider_uuid": message.provider_uuid or outcome.message_uuid,
+        "provider_uuid": message.provider_uuid or uuid,
         "sent_at": message.sent_at or now,
         "due_at": next_look(world, message, now),
     }
@@ -104,7 +108,7 @@ def _take(world: Deps, connection: Connection, message: Message, outcome: Accept
         values |= {"error_code": None, "error_message": None}
     taken = change(world, connection, message, **values)
     if status != message.status:
-        add_event(connection, message, "message.sent", now, {"message_uuid": outcome.message_uuid})
+        add_event(connection, message, "message.sent", now, evidence)
         world.metrics.count_message(status, test=message.test)
     return taken
 
@@ -150,9 +154,9 @@ def _may_pass(connection: Connection, message: Message, outcome: Rejected) -> bo
     if account_trouble(outcome) is None:
         return False
     rows = message_attempts.c
-    earlier = select(rows.number).where(
-        rows.message_id == message.id, rows.outcome == "rejected", rows.number < message.attempts
-    )
+    # A call that it shared may have been refused because of another's number.
+    alone = (rows.chunk_id.is_(None), rows.outcome == "rejected", rows.number < message.attempts)
+    earlier = select(rows.number).where(rows.message_id == message.id, *alone)
     refused_before = connection.execute(earlier.limit(1)).first() is not None
     return not refused_before or ACCOUNT in read_gates(connection, [ACCOUNT])
 

@@ -4,7 +4,17 @@ from uuid import NAMESPACE_URL, uuid5
 
 from smsapi.plivo.lookup import Page, Query
 from smsapi.plivo.magic import Answer, behaviour_of
-from smsapi.plivo.outcomes import Accepted, Outcome, Outgoing, Rejected, Unavailable, Unknown
+from smsapi.plivo.outcomes import (
+    NOTHING_ASKED,
+    Accepted,
+    JoinedOutcome,
+    Outcome,
+    Outgoing,
+    OutgoingToMany,
+    Rejected,
+    Unavailable,
+    Unknown,
+)
 
 _FAILURES: dict[Answer, Outcome] = {
     Answer.BAD_REQUEST: Rejected("message", "the destination is not valid (simulated)", 400),
@@ -32,6 +42,10 @@ class TestProvider:
         if answer is Answer.ACCEPTED:
             return Accepted(str(uuid5(NAMESPACE_URL, message.message_id)))
         return _FAILURES[answer]
+
+    def send_joined(self, message: OutgoingToMany) -> JoinedOutcome:  # noqa: ARG002  # the protocol's signature
+        """Refuse: each test message goes by itself, since its own number says what it meets."""
+        return Rejected("message", "test messages are not joined", NOTHING_ASKED)
 
     def look_up(self, query: Query) -> Page:  # noqa: ARG002  # the protocol's signature
         """Return an empty page: nothing is kept here. What became of an attempt is read off ``behaviour_of``."""

@@ -286,8 +286,8 @@ class Settings:
     retention_days: int = _setting(
         "SMSAPI_RETENTION_DAYS",
         parsers.whole_number(0, 36500),
-        "After how many days text, number, reference and metadata of a settled message are erased. 0: never. "
-        "A client may have its own.",
+        "After how many days text, number, reference and metadata of a settled message are erased, and text and number "
+        "of an inbound one. 0: never. A client may have its own.",
         default=0,
     )
     gsm7_max_units: int = _setting(

@@ -7,7 +7,7 @@ was made): new ranges open every week.
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import phonenumbers
 from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberFormat, PhoneNumberType, ValidationResult
@@ -17,6 +17,8 @@ E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 
 _NON_GEOGRAPHIC = "001"  # what the package calls the region of satellite and other worldwide country codes
 _REMEMBERED = 8192
+_LONGEST_CODE = 3
+_SHORTEST_REST = 2
 
 
 class InvalidNumber(ValueError):
@@ -86,6 +88,41 @@ _IMPOSSIBLE = {
 
 
 def _read(value: str) -> PhoneNumber:
+    # The package reads whatever people write. Of a number in E.164 it changes nothing but a national prefix; where
+    # there is none, that reading is most of the work and for nothing.
+    plain = _read_plain(value)
+    return _read_any(value) if plain is None else plain
+
+
+def _read_plain(value: str) -> PhoneNumber | None:
+    """Return what the package would read, or None where only the package can tell."""
+    for end in range(2, _LONGEST_CODE + 2):
+        if (code := int(value[1:end])) in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
+            break
+    else:
+        return None
+    rest, prefix = value[end:], _national_prefix(code)
+    if len(rest) < _SHORTEST_REST or (prefix is not None and prefix.match(rest)):
+        return None
+    # Of nothing but zeros the last is the number itself.
+    zeros = len(rest) - len(rest[:-1].lstrip("0")) - 1
+    return PhoneNumber(
+        country_code=code,
+        national_number=int(rest),
+        italian_leading_zero=True if zeros else None,
+        number_of_leading_zeros=zeros if zeros > 1 else None,
+    )
+
+
+@cache
+def _national_prefix(code: int) -> re.Pattern[str] | None:
+    region = phonenumbers.region_code_for_country_code(code)
+    plan = phonenumbers.PhoneMetadata.metadata_for_region_or_calling_code(code, region)
+    pattern = None if plan is None else plan.national_prefix_for_parsing
+    return re.compile(pattern) if pattern else None
+
+
+def _read_any(value: str) -> PhoneNumber:
     try:
         return phonenumbers.parse(value)
     except NumberParseException as error:

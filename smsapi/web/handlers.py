@@ -8,7 +8,7 @@ from flask import Flask, g, request
 from flask.wrappers import Response
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from smsapi.errors import MalformedRequest, NotFound, SmsapiError, UnsupportedMediaType
+from smsapi.errors import BodyTooLarge, MalformedRequest, NotFound, SmsapiError, UnsupportedMediaType
 from smsapi.log import get_logger
 from smsapi.web.answers import Answer
 from smsapi.web.context import deps, request_id, to_response
@@ -34,10 +34,6 @@ class _MethodNotAllowed(SmsapiError):
     code = "method_not_allowed"
 
 
-class _BodyTooLarge(SmsapiError):
-    code = "body_too_large"
-
-
 class UriTooLong(SmsapiError):
     """The request line is longer than is read."""
 
@@ -54,7 +50,7 @@ class HeadersTooLarge(SmsapiError):
 _HTTP_ERRORS: Mapping[int, type[SmsapiError]] = {
     404: NotFound,
     405: _MethodNotAllowed,
-    413: _BodyTooLarge,
+    413: BodyTooLarge,
     414: UriTooLong,
     415: UnsupportedMediaType,
     431: HeadersTooLarge,

@@ -145,7 +145,9 @@ def _describe(rule: Rule, operation: Operation, doc: str) -> dict[str, Any]:
             content["application/x-www-form-urlencoded"] = {"schema": operation.form}
         described["requestBody"] = {"required": not operation.body_optional, "content": content}
     if operation.takes is not None:
-        described["requestBody"] = {"required": True, "content": {operation.takes: {"schema": {"type": "string"}}}}
+        kinds = (operation.takes,) if isinstance(operation.takes, str) else operation.takes
+        described.setdefault("requestBody", {"required": True, "content": {}})
+        described["requestBody"]["content"] |= {kind: {"schema": {"type": "string"}} for kind in kinds}
     return described
 
 
@@ -224,7 +226,9 @@ def _header_names(operation: Operation, status: int) -> Iterator[str]:
     if operation.idempotent and (status in operation.answers or status in _REPLAYED_PROBLEMS):
         yield "Idempotent-Replayed"
     if operation.sends and status in operation.answers:
-        yield from ("Location", "Preference-Applied")
+        yield "Location"
+        if "Prefer" in operation.headers:
+            yield "Preference-Applied"
 
 
 def _answered(kinds: Kind | tuple[Kind, ...]) -> dict[str, Any]:

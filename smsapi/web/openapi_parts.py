@@ -24,6 +24,7 @@ Send SMS through Plivo: nothing lost, nothing twice, nothing that surprises the 
 TAGS: Mapping[str, str] = {
     "send": "Sending a message, asking first what would become of it, and calling it off or changing it.",
     "messages": "Reading what became of each message.",
+    "batches": "Up to a million recipients in one call: how a batch stands, what of it was refused, calling it off.",
     "auth": "Tokens, API keys, clients, and what holds for the caller.",
     "webhooks": "Being told of what happens, by signed POSTs (Standard Webhooks) or by reading the list of events.",
     "privacy": "Erasing what tells who was texted what, at once or after a time.",
@@ -96,8 +97,8 @@ HEADERS: Mapping[str, dict[str, Any]] = {
     "Retry-After": _header("Seconds to wait before the next try.", {"type": "string", "pattern": "^[1-9][0-9]*$"}),
     "WWW-Authenticate": _header("How to authenticate.", {"type": "string"}, required=True),
     "Location": _header(
-        "Where the message is.",
-        {"type": "string", "format": "uri-reference", "pattern": "^/v1/messages/msg_[0-9a-f]{32}$"},
+        "Where the message, or the batch, is.",
+        {"type": "string", "format": "uri-reference", "pattern": "^/v1/(messages/msg|batches/bat)_[0-9a-f]{32}$"},
         required=True,
     ),
     "Preference-Applied": _header(
@@ -131,6 +132,8 @@ def _id(prefix: str, what: str) -> dict[str, Any]:
 
 PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
     "message_id": _id("msg", "message"),
+    "batch_id": _id("bat", "batch"),
+    "chunk_id": _id("chk", "call that several messages shared"),
     "key_id": _id("key", "API key"),
     "client_id": _id("cli", "client"),
     "inbound_id": _id("inb", "inbound message"),
@@ -149,7 +152,7 @@ PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
     "name": {"description": "The name of the asset.", "schema": {"type": "string"}, "example": "start.js"},
 }
 
-_ID_PATTERNS = {name: f"^{name}_[0-9a-f]{{32}}$" for name in ("msg", "key", "cli", "evt", "whe")}
+_ID_PATTERNS = {name: f"^{name}_[0-9a-f]{{32}}$" for name in ("msg", "bat", "key", "cli", "evt", "whe")}
 _NUMBER = f"^{E164.pattern}$"
 _SENDER = rf"^({E164.pattern}|[0-9]{{3,8}}|(?=[0-9]*[A-Za-z])[A-Za-z0-9]{{1,11}})$"
 _SENDERS: Mapping[str, dict[str, Any]] = {
@@ -167,12 +170,14 @@ _ORDER: Mapping[str, dict[str, Any]] = {
 PROPERTIES: Mapping[str, Mapping[str, dict[str, Any]]] = {
     "Order": _ORDER,
     "MessagePatch": _ORDER,
+    "BatchOrder": {name: _ORDER[name] for name in ("from", "text")},
     "Message": {
         "id": {"pattern": _ID_PATTERNS["msg"]},
         "client_id": {"pattern": _ID_PATTERNS["cli"]},
         # Empty once it is redacted.
         "to": {"pattern": rf"^({E164.pattern})?$"},
     },
+    "Batch": {"id": {"pattern": _ID_PATTERNS["bat"]}, "client_id": {"pattern": _ID_PATTERNS["cli"]}},
     "Event": {"id": {"pattern": _ID_PATTERNS["evt"]}},
     "ToldEvent": {"id": {"pattern": _ID_PATTERNS["evt"]}},
     "Endpoint": {"id": {"pattern": "^whe_[0-9a-f]{32}$"}},
@@ -200,6 +205,18 @@ REQUEST_EXAMPLES: Mapping[str, Mapping[str, dict[str, Any]]] = {
                 "metadata": {"shop": "berlin"},
             },
         },
+    },
+    "create_batch": {
+        "variables": {
+            "summary": "Each recipient with a text of its own",
+            "value": {
+                "text": "Hi {{name}}, your parcel is here.",
+                "recipients": [
+                    {"to": "+14155550123", "vars": {"name": "Ada"}, "reference": "order-4711"},
+                    {"to": "+14155550124", "vars": {"name": "Bob"}},
+                ],
+            },
+        }
     },
     "preview_message": {
         "unicode": {"summary": "One character can double the price", "value": {"to": "+14155550123", "text": "Hello ☺"}}
@@ -242,7 +259,10 @@ REQUEST_EXAMPLES: Mapping[str, Mapping[str, dict[str, Any]]] = {
 ANSWERS: Mapping[tuple[str, int], str] = {
     ("create_message", 201): "Plivo took the message.",
     ("create_message", 202): "The message is stored durably, and goes on without the caller.",
+    ("create_batch", 200): "The rows were checked (`dry_run`); nothing is sent.",
+    ("create_batch", 202): "The batch is stored durably; its messages leave in the background.",
     ("cancel_message", 200): "The message will not be sent.",
+    ("cancel_batch", 200): "Nothing more of the batch is begun.",
     ("get_readiness", 503): "Something is down; `down` names it.",
     ("revoke_token", 200): "The token does not work, whatever it was.",
     ("revoke_key", 204): "The key and its tokens stopped working.",
@@ -275,6 +295,7 @@ PROBLEM_SCHEMA: Mapping[str, Any] = {
         "error": {"type": "string", "description": "On the token endpoint: the error of RFC 6749 section 5.2."},
         "request_id": {"type": "string", "maxLength": 128},
         "message_id": {"type": "string", "description": "The message that Plivo refused; it stays readable."},
+        "batch_id": {"type": "string", "description": "With `batch_rejected`: the batch, whose rejects can be read."},
         "opted_out_at": {
             "type": "string",
             "format": "date-time",

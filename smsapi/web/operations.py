@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
-from flask import current_app, request
+from flask import Flask, current_app, request
 from marshmallow import Schema
 
 _View = TypeVar("_View", bound=Callable[..., Any])
@@ -20,7 +20,8 @@ class Operation:
     """One route.
 
     ``scope`` is what the caller needs (None: any valid credential); ``public`` says why no login is asked for.
-    ``takes`` is the media type of a body that is no JSON.
+    ``takes`` are the media types of a body that is no JSON, or that may be none.
+    ``streams`` says that the view reads its body itself, as it comes, up to a limit of its own.
     ``answers`` maps a status to what its body is, or to all that it can be: the schema of its JSON, a media type where
     it is not JSON, or None for no body.
     ``problems`` are the codes that this route adds to those that any route may answer.
@@ -32,7 +33,8 @@ class Operation:
     body: type[Schema] | None = None
     body_optional: bool = False
     form: type[Schema] | None = None
-    takes: str | None = None
+    takes: str | tuple[str, ...] | None = None
+    streams: bool = False
     query: type[Schema] | None = None
     answers: Mapping[int, Kind | tuple[Kind, ...]] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
@@ -60,3 +62,11 @@ def operation_of(view: Callable[..., Any] | None) -> Operation | None:
 def current_operation() -> Operation | None:
     """Return what the view of this request says of itself; None where no route matched."""
     return operation_of(current_app.view_functions.get(request.endpoint or ""))
+
+
+def streamed_routes(app: Flask) -> frozenset[tuple[str, str]]:
+    """Return the method and the path of each route that reads its body itself; such paths have no variables."""
+    rules = [rule for rule in app.url_map.iter_rules() if not rule.arguments]
+    said = [(rule, operation_of(app.view_functions[rule.endpoint])) for rule in rules]
+    found = [rule for rule, operation in said if operation is not None and operation.streams]
+    return frozenset((method, rule.rule) for rule in found for method in rule.methods or ())

@@ -86,7 +86,9 @@ PROBLEMS: Mapping[str, Problem] = {
         "two. Do not retry as is.",
     ),
     "body_too_large": Problem(
-        413, "The body is too large", "Send at most 1 MiB; 16 KiB for a token, 64 KiB from Plivo."
+        413,
+        "The body is too large",
+        "Send at most 1 MiB; 64 MiB and SMSAPI_BATCH_MAX_ROWS rows for a batch, 16 KiB for a token, 64 KiB from Plivo.",
     ),
     "uri_too_long": Problem(414, "The URL is too long", "Shorten the query."),
     "unsupported_media_type": Problem(
@@ -122,6 +124,12 @@ PROBLEMS: Mapping[str, Problem] = {
         "The recipient has opted out",
         "Do not text this number: opted_out_at says since when it does not want it, GET /v1/opt-outs/{number} by which "
         "entry. The recipient opts in again by texting START to the sender.",
+    ),
+    "batch_rejected": Problem(
+        422,
+        "A row of an all-or-nothing batch cannot be sent",
+        "Nothing of the batch was sent. Mend the rows that GET /v1/batches/{batch_id}/rejects names and send it again "
+        "with a fresh Idempotency-Key, or leave out all_or_nothing. Do not retry as is.",
     ),
     "rejected_by_provider": Problem(
         422,

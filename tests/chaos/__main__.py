@@ -13,6 +13,7 @@ from tests.chaos.run import Result, run
 ROWS: Sequence[tuple[Disturb, int, float]] = (
     (rows.everything, 10_000, 1e9),
     (rows.killed, 2_400, 40),
+    (rows.batch, 50_000, 1e9),
     (rows.frozen, 1_600, 40),
     (rows.redis_stopped, 1_200, 40),
     (rows.redis_flushed, 1_200, 40),

@@ -6,6 +6,7 @@ import socket
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -81,11 +82,19 @@ class Cluster:
 
     def kill_something(self) -> None:
         """End an API or a worker, or a single process of one, by SIGKILL."""
-        family = self._freeze_one()
+        family = self._freeze_one(self._apis, self._workers)
         victims = [random.choice(family)] if family and random.random() < 0.5 else family or self._replaceable()
+        self._kill(victims, family)
+
+    def kill_worker(self) -> None:
+        """End a worker, or a single process of one, by SIGKILL."""
+        family = self._freeze_one(self._workers)
+        self._kill([random.choice(family)] if family and random.random() < 0.5 else family, family)
+
+    def _kill(self, victims: list[int], frozen: list[int]) -> None:
         for pid in victims:
             send_signal(pid, signal.SIGKILL)
-        for pid in family:
+        for pid in frozen:
             send_signal(pid, signal.SIGCONT)
         self.deaths += bool(victims)
         self.note()
@@ -93,15 +102,15 @@ class Cluster:
     def freeze_something(self) -> list[int]:
         """Stop an API or a worker with all its processes, as a host does that is moved; return their ids."""
         self.note()
-        return self._freeze_one()
+        return self._freeze_one(self._apis, self._workers)
 
-    def _freeze_one(self) -> list[int]:
+    def _freeze_one(self, *kinds: Sequence[Running]) -> list[int]:
         """Stop one of those at work, where another of its kind is; return the ids of its processes, its first first.
 
         On a small machine nothing would ever get done otherwise: to start takes longer than to be killed again.
         """
-        kinds = ([unit for unit in units if _children(unit)] for units in (self._apis, self._workers))
-        found = [unit for units in kinds if len(units) > 1 for unit in units]
+        at_work = ([unit for unit in units if _children(unit)] for units in kinds)
+        found = [unit for units in at_work if len(units) > 1 for unit in units]
         process = random.choice(found).process if found else None
         return [] if process is None else freeze(process.pid)
 

@@ -7,7 +7,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from threading import Event
 
 import psycopg
@@ -57,6 +57,13 @@ def killed(cluster: Cluster, until: Event) -> None:
     """A process is killed every second."""
     while not until.wait(1):
         cluster.kill_something()
+
+
+def batch(cluster: Cluster, until: Event) -> None:
+    """A worker is killed every second while one batch is sent, in joined calls that take Plivo a third of a second."""
+    with _ruled(cluster, [Rule("slow", 1.0, None, 0.3)]):
+        while not until.wait(1):
+            cluster.kill_worker()
 
 
 def frozen(cluster: Cluster, until: Event) -> None:
@@ -143,8 +150,12 @@ def plivo_gone(cluster: Cluster, until: Event) -> None:
         until.wait(9)
 
 
+def _failing(cluster: Cluster, share: float) -> AbstractContextManager[None]:
+    return _ruled(cluster, failing(share))
+
+
 @contextmanager
-def _failing(cluster: Cluster, share: float) -> Iterator[None]:
-    cluster.simulator.faults.replace(failing(share))
+def _ruled(cluster: Cluster, rules: Sequence[Rule]) -> Iterator[None]:
+    cluster.simulator.faults.replace(rules)
     yield
     cluster.simulator.faults.replace([])

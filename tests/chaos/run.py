@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from threading import Event
 
 from smsapi.errors import StoreUnavailable
+from tests.chaos import rows
 from tests.chaos.callers import Callers, orders
 from tests.chaos.cluster import Cluster
 from tests.chaos.rows import Disturb
 from tests.chaos.tally import Tally, count, count_unsettled, stories
+from tests.chaos.uploader import Uploader
 
 _POLL_SECONDS = 0.1
 _THREADS = 16
@@ -46,11 +48,8 @@ def run(
     settled by then is ``unknown``.
     """
     until, started = Event(), time.monotonic()
-    wanted, nearly = itertools.islice(orders(), messages), messages * _NEARLY
-    with (
-        ThreadPoolExecutor(1) as executor,
-        Callers(cluster.urls, cluster.key, wanted, threads=_THREADS, per_second=per_second) as callers,
-    ):
+    nearly = messages * _NEARLY
+    with ThreadPoolExecutor(1) as executor, _load(cluster, disturb, messages, per_second) as callers:
         disturbing = executor.submit(disturb, cluster, until)
         try:
             _wait(lambda: callers.are_done() and cluster.simulator.store.count() >= nearly, load_seconds)
@@ -65,6 +64,13 @@ def run(
     tally = count(cluster.store, cluster.simulator.store.texts_by_number(), callers.ledger)
     told = tuple(stories(cluster.store, tally, callers.ledger))
     return Result(disturb.__name__, tally, ended - alone_at, ended - started, cluster.deaths, told)
+
+
+def _load(cluster: Cluster, disturb: Disturb, messages: int, per_second: float) -> Callers | Uploader:
+    if disturb is rows.batch:
+        return Uploader(cluster.urls, cluster.key, messages)
+    wanted = itertools.islice(orders(), messages)
+    return Callers(cluster.urls, cluster.key, wanted, threads=_THREADS, per_second=per_second)
 
 
 def _is_settled(cluster: Cluster) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row, func, select
 
+from smsapi.batches.models import batch_rows, batches
 from smsapi.db import Database
 from smsapi.events.models import events as recorded
 from smsapi.messages.models import message_attempts, messages
@@ -60,10 +61,12 @@ def count(store: Database, texts: Mapping[str, int], ledger: Ledger) -> Tally:
 
 
 def count_unsettled(store: Database) -> int:
-    """Return how many messages are still on their way."""
+    """Return how many messages are still on their way, those of a batch that are not made yet too."""
     with store.read() as connection:
-        query = select(func.count()).where(messages.c.status.in_(UNSETTLED))
-        return connection.execute(query).scalar_one()
+        on_their_way = select(func.count()).where(messages.c.status.in_(UNSETTLED))
+        accepted = select(batches.c.id).where(batches.c.accepted_at.is_not(None))
+        unmade = select(func.count()).where(batch_rows.c.batch_id.in_(accepted))
+        return connection.execute(on_their_way).scalar_one() + connection.execute(unmade).scalar_one()
 
 
 def stories(store: Database, tally: Tally, ledger: Ledger, *, at_most: int = 5) -> Iterator[str]:

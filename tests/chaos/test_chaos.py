@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from sqlalchemy import func, select
+
+from smsapi.messages.models import message_attempts
 from tests.chaos import rows
 from tests.chaos.__main__ import ROWS
 from tests.chaos.cluster import Cluster
@@ -22,6 +25,19 @@ def test_while_processes_die_and_plivo_fails_nothing_is_lost_and_nobody_is_texte
         result = run(cluster, rows.everything, messages=300, per_second=60, load_seconds=6, settle_seconds=60)
     assert result.tally.is_clean, "\n".join(result.stories)
     assert (result.tally.accepted, result.tally.taken) == (300, 300)
+    assert result.deaths > 0
+
+
+def test_while_workers_die_every_good_row_of_a_batch_is_taken_by_plivo_exactly_once():
+    with Cluster(workers=2, SMSAPI_BATCH_CHUNK_SIZE=20, **HASTE) as cluster:
+        result = run(cluster, rows.batch, messages=600, load_seconds=30, settle_seconds=60)
+        with cluster.store.read() as connection:
+            rows_of = message_attempts.c
+            joined = connection.execute(select(func.count(rows_of.chunk_id), func.count(rows_of.chunk_id.distinct())))
+            attempts, calls = joined.one()
+    assert attempts >= 500 > 10 * calls
+    assert result.tally.is_clean, "\n".join(result.stories)
+    assert (result.tally.accepted, result.tally.taken) == (600, 600)
     assert result.deaths > 0
 
 

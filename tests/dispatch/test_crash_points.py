@@ -15,6 +15,7 @@ from smsapi.plivo.simulator.faults import Rule
 from tests.chaos.callers import Callers, orders
 from tests.chaos.tally import count, count_unsettled, stories
 from tests.conftest import AUTH_ID, AUTH_TOKEN, eventually, free_port, new_caller
+from tests.support.batching import chunks_of, queue_batch, statuses_of
 from tests.support.dispatching import ASYNC, attempts_of, run_due, world_of
 from tests.support.dying import Mortal
 from tests.support.providers import Scripted, taken
@@ -35,6 +36,14 @@ WAY = (
     "answer.kept",
     "claim.before",
     "claim.committed",
+)
+# The way of messages of a batch that share a call.
+TOGETHER = (
+    "joined.begun",
+    "joined.before",
+    "joined.returned",
+    "joined.settling",
+    "joined.settled",
 )
 # What is done about those whose process died on the way: it comes only when a lease or a lock is over.
 AFTERMATH = (
@@ -85,8 +94,9 @@ def mortal(database_url, speechless, tmp_path):
 def test_every_point_that_the_code_names_is_one_at_which_it_dies_here():
     source = Path(smsapi.__file__).parent
     named = [name for path in source.rglob("*.py") for name in re.findall(r'checkpoint\("(.*?)"', path.read_text())]
-    # That of the webhooks has a test beside theirs; nobody is texted by them.
-    assert sorted(set(named) - {"webhook.before"}) == sorted(WAY + AFTERMATH)
+    # Those of the webhooks and of batches have tests beside theirs; nobody is texted by them.
+    here = {name for name in named if not name.startswith(("webhook.", "batch.", "upload."))}
+    assert sorted(here) == sorted(WAY + TOGETHER + AFTERMATH)
 
 
 def deaths(store):
@@ -110,6 +120,26 @@ def test_dying_at_any_point_loses_nothing_and_doubles_nothing(mortal, database_u
     # Those who asked once and were not answered are the only ones whose message may be there or not.
     unheard = {number for number in callers.ledger.asked if number not in callers.ledger.acknowledged}
     assert all(callers.ledger.asked[number].once for number in unheard)
+
+
+def test_dying_at_any_point_of_a_joined_call_loses_nobody_and_texts_nobody_twice(mortal, make_app, store, speechless):
+    caller = new_caller(make_app())
+    numbers = [f"+1415{5611000 + place}" for place in range(600)]
+    # The last of what is done afterwards is done for callers, of whom there are none.
+    points = [(point, passing) for point in TOGETHER for passing in (1, 3)] + [(point, 1) for point in AFTERMATH[:-1]]
+    batches = []
+    for part, (point, passing) in enumerate(points):
+        batches.append(queue_batch(caller, numbers[part * 30 : part * 30 + 30], joined=6)[0])
+        mortal.live(point, passing)
+        assert mortal.death() == -signal.SIGKILL, (point, mortal.said())
+    mortal.live()
+    eventually(lambda: count_unsettled(store) == 0, seconds=30)
+    sent = {f"+{number}": taken for number, taken in speechless.store.texts_by_number().items()}
+    assert sent == dict.fromkeys(numbers[: 30 * len(points)], 1)
+    # Of those that the list was asked for it knew the end.
+    stand = [statuses_of(world_of(caller.app), batch) for batch in batches]
+    assert all(found.keys() <= {"sent", "delivered"} for found in stand), stand
+    assert any(chunk is not None for batch in batches for chunk in chunks_of(world_of(caller.app), batch))
 
 
 def test_a_sender_that_stands_still_before_its_call_does_not_make_it_when_its_lease_is_over(make_app):

@@ -105,7 +105,7 @@ def test_a_redirect_is_not_followed(status):
         (lambda wire, _: wire.hang(), "waiting for the answer timed out"),
         (lambda wire, _: wire.drip(HEAD * 100), "waiting for the answer timed out"),
         (
-            lambda wire, _: wire.write(HEAD + b"Content-Length: 99999999\r\n\r\n" + b" " * 99_999),
+            lambda wire, _: wire.write(HEAD + b"Content-Length: 99999999\r\n\r\n" + b" " * 199_999),
             "the answer is too large",
         ),
     ],

@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smsapi.sms.phone import E164, InvalidNumber, Number, is_country, is_toll_free, parse_number
+from smsapi.sms.phone import (
+    E164,
+    InvalidNumber,
+    Number,
+    _read_any,
+    _read_plain,
+    is_country,
+    is_toll_free,
+    parse_number,
+)
 
 EXAMPLES = sorted(
     phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.E164)
@@ -135,3 +144,39 @@ def test_toll_free_numbers_are_told_from_others():
 def test_countries_are_known_by_their_iso_codes():
     assert is_country("GB")
     assert not any(is_country(code) for code in ("UK", "gb", "", "001", "EU"))
+
+
+def all_that_may_be_asked():
+    """Numbers of every country code, long and short, with every beginning that a national prefix may have."""
+    for code, regions in phonenumbers.COUNTRY_CODE_TO_REGION_CODE.items():
+        given = {f"+{code}{example.national_number}" for region in regions for example in examples_of(region, code)}
+        for digits in (*(f"{start:02}" for start in range(100)), *(f"{start:03}" for start in range(0, 1000, 9))):
+            given.add(f"+{code}{digits}"[:16])
+            given.add(f"+{code}{digits}{'5551234'}"[:16])
+            given.add(f"+{code}{digits}{'0000000000'}"[:16])
+        yield from sorted(given)
+
+
+def examples_of(region, code):
+    kinds = (phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE)
+    found = [phonenumbers.example_number_for_type(region, kind) for kind in kinds]
+    return [each for each in (*found, phonenumbers.example_number_for_non_geo_entity(code)) if each is not None]
+
+
+def test_the_short_way_to_read_a_number_gives_what_the_long_one_does_wherever_it_is_taken():
+    short = plain = 0
+    for value in all_that_may_be_asked():
+        quick = _read_plain(value)
+        short += quick is not None
+        plain += 1
+        assert quick is None or quick == _read_any(value), value
+    assert plain > 100_000
+    # Otherwise it would prove nothing, and save nothing.
+    assert short > plain * 0.7
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.from_regex(E164, fullmatch=True))
+def test_no_number_is_read_otherwise_by_the_short_way(value):
+    quick = _read_plain(value)
+    assert quick is None or quick == _read_any(value)

@@ -23,7 +23,7 @@ class Reply:
 
 @dataclass
 class Hostile:
-    """The server's address and the requests that came, each with its path, headers and body."""
+    """The server's address and the requests that came, each with its path, headers and body (as read, if JSON)."""
 
     url: str
     asked: list[tuple[str, dict[str, str], Any]]
@@ -37,8 +37,15 @@ def hostile(replies: Sequence[Reply]) -> Iterator[Hostile]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            in_json = self.headers["Content-Type"] == "application/json"
+            self.answer(json.loads(body) if in_json else body)
+
+        def do_GET(self) -> None:
+            self.answer(None)
+
+        def answer(self, body: Any) -> None:
             reply = replies[min(len(asked), len(replies) - 1)]
-            asked.append((self.path, dict(self.headers), json.loads(body)))
+            asked.append((self.path, dict(self.headers), body))
             if reply.status is None:
                 self.connection.shutdown(socket.SHUT_RDWR)
                 self.close_connection = True

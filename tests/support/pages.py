@@ -15,7 +15,7 @@ _CLI = """\
 # The `smsapi` command
 
 What each command says of itself with `--help`. An error is a sentence on stderr and exit code 1, wrong usage is exit
-code 2; `smsapi send` has more of them, below."""
+code 2; `smsapi send` and `smsapi batch` have more of them, below."""
 
 _ERRORS = """\
 # Errors

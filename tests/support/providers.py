@@ -2,10 +2,11 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 from uuid import uuid4
 
 from smsapi.plivo.lookup import LookupFailed, Page, Query, Record
-from smsapi.plivo.outcomes import Accepted, Outcome, Outgoing
+from smsapi.plivo.outcomes import Accepted, AcceptedTogether, JoinedOutcome, Outcome, Outgoing, OutgoingToMany
 
 NOTHING = Page((), 0, None)
 
@@ -23,14 +24,14 @@ class Scripted:
 
     def __init__(
         self,
-        *outcomes: Outcome,
-        before: Callable[[Outgoing], None] = lambda _: None,
+        *outcomes: Outcome | AcceptedTogether,
+        before: Callable[[Outgoing | OutgoingToMany], None] = lambda _: None,
         listed: Listed = (),
     ) -> None:
-        self._outcomes: Sequence[Outcome] = outcomes
+        self._outcomes: Sequence[Any] = outcomes
         self._before = before
         self._lock = threading.Lock()
-        self.asked: list[Outgoing] = []
+        self.asked: list[Any] = []
         self.queries: list[Query] = []
         self.listed = listed
 
@@ -49,6 +50,17 @@ class Scripted:
             place = len(self.asked) - 1
         self._before(message)
         return self._outcomes[min(place, len(self._outcomes) - 1)]
+
+    def send_joined(self, message: OutgoingToMany) -> JoinedOutcome:
+        """Give the next outcome to all; ``taken()`` is as many UUIDs as there are numbers."""
+        with self._lock:
+            self.asked.append(message)
+            place = len(self.asked) - 1
+        self._before(message)
+        outcome = self._outcomes[min(place, len(self._outcomes) - 1)]
+        if isinstance(outcome, Accepted):
+            return AcceptedTogether(tuple(str(uuid4()) for _ in message.numbers))
+        return outcome
 
     def look_up(self, query: Query) -> Page | LookupFailed:
         with self._lock:

@@ -30,9 +30,11 @@ CHECKED = (
     "ignored_auth",
 )
 PLENTY = "1000000 per minute"
-# Without a signature, a right key, a key to spare, a message in doubt, or a URL, there is nothing to be had here.
+# Without a signature, a right key, a key to spare, a message in doubt, or a URL, there is nothing to be had here; and a
+# batch has its fields in the query of a file or in JSON without any, never in both.
 NEVER_GRANTED = {
     *("take_receipt", "take_receipt_of_query", "take_inbound", "take_inbound_of_query", "create_token", "revoke_key"),
+    *("take_joined_receipt", "take_joined_receipt_of_query", "create_batch"),
     *("resolve_message", "create_webhook_endpoint", "delete_webhook_endpoint"),
     *("get_inbound_message", "import_opt_outs", "get_opt_out", "delete_opt_out"),
 }
@@ -63,10 +65,12 @@ def real_ids(service):
     service.send(to="+14155550001")
     spare = {"name": "spare", "mode": "test", "scopes": ["messages:read"]}
     endpoint = {"url": "https://receiver.invalid/hooks", "events": ["webhook.test"]}
+    batch = {"text": "Hello", "recipients": [{"to": "+14155550001"}], "send_at": soon}
     listed = eventually(lambda: service.request("GET", "/v1/events").json()["data"])
     return {
         "endpoint_id": service.request("POST", "/v1/webhook-endpoints", json=endpoint).json()["id"],
         "event_id": listed[0]["id"],
+        "batch_id": service.request("POST", "/v1/batches", json=batch).json()["id"],
         "message_id": service.send(to="+14155550001", send_at=soon).json()["id"],
         # Another than the caller's, which would soon be one that may send nothing.
         "client_id": service.request("POST", "/v1/clients", json={"name": "spare"}).json()["id"],
@@ -121,6 +125,8 @@ class Fuzz:
             # Ours is the one credential; two of them are refused.
             case.headers.pop("Authorization", None)
         answer = case.call(base_url=self.service.url, headers={"X-API-Key": self.service.key})
+        if answer.status_code == 414:
+            return  # a query that is longer than is read never gets as far as the operation
         self.calls += 1
         self.statuses[case.operation.definition.raw["operationId"]].add(answer.status_code)
         try:
@@ -139,7 +145,7 @@ def test_made_up_requests_are_answered_as_the_specification_says(service, real_i
     fuzz = Fuzz(service, real_ids)
     document = yaml.safe_load(SPEC.read_text(encoding="utf-8"))
     # Made-up texts of the full length take a second each to make, and say no more than shorter ones.
-    for name in ("Order", "MessagePatch"):
+    for name in ("Order", "MessagePatch", "BatchOrder"):
         document["components"]["schemas"][name]["properties"]["text"]["maxLength"] = 500
     schema = schemathesis.openapi.from_dict(document)
     for found in schema.get_all_operations():

@@ -142,7 +142,7 @@ class MessageApi:
         for number, behaviour in numbers.items():
             attempt = 1
             if len(behaviour.answers) > 1:
-                attempt = self._store.count_attempt(number, call.url, call.text)
+                attempt = self._store.count_attempt(number, _told_apart_by(call), call.text)
             if chosen is Answer.ACCEPTED:
                 chosen = behaviour.answer(attempt)
         return chosen
@@ -168,7 +168,7 @@ class MessageApi:
         ]
         self._store.take(taken)
         for message in taken:
-            self._store.forget_attempts(message.to, message.url, message.text)
+            self._store.forget_attempts(message.to, _told_apart_by(call), message.text)
             self._schedule_receipts(message)
         return taken
 
@@ -220,6 +220,11 @@ class MessageApi:
         }
         page = [message_record(message, self._auth_id, now) for message in found[offset : offset + limit]]
         return _reply(200, {"meta": meta, "objects": page})
+
+
+def _told_apart_by(call: SendCall) -> str | None:
+    # Each joined call has a URL of its own, also where it tries again what another was refused.
+    return call.url if len(call.numbers) + len(call.invalid) == 1 else None
 
 
 def _account(request: Request, auth_id: str) -> Reply:

@@ -1,0 +1,86 @@
+"""What batches keep of persons, and its end: staged rows, what stood in refused rows, the texts of old batches."""
+
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, func, or_, select, update
+
+from smsapi.batches.making import make_canceled
+from smsapi.batches.models import CHECKED, REJECTED, batch_rejects, batch_rows, batches
+from smsapi.batches.store import lock_batch
+from smsapi.deps import Deps
+
+_REJECTS_AT_ONCE: Final = 20_000
+# What people write between the digits of a number.
+_BETWEEN: Final = " -().+/"
+# So many digits at its end are one person's, however the beginning is written: +49 171 …, 0049171…, 0171….
+_TELLING_DIGITS: Final = 9
+
+
+def forget_old(connection: Connection, client_id: UUID, until: datetime, *, limit: int) -> int:
+    """Erase text and metadata of batches of the client that ended and were taken until then, and what was refused.
+
+    Return how many rows were changed; with ``limit`` or more of them there may be more to do. Counts, price, status,
+    times, and the codes of the refused rows stay. What another transaction holds is left for the next time.
+    """
+    forgotten = 0
+    while forgotten < limit:
+        batch_id = connection.execute(_old(client_id, until)).scalar_one_or_none()
+        if batch_id is None:
+            break
+        rejects = _forget_rejects(connection, batch_id)
+        forgotten += rejects
+        if rejects < _REJECTS_AT_ONCE:
+            values: dict[str, Any] = {"template": "", "text": None, "metadata": {}}
+            connection.execute(update(batches).where(batches.c.id == batch_id).values(**values))
+            forgotten += 1
+    return forgotten
+
+
+def forget_number(connection: Connection, number: str) -> int:
+    """Erase what stood in refused rows where it was this number (E.164), however it was written; return how many."""
+    digits = number.removeprefix("+")[-_TELLING_DIGITS:]
+    stood: ColumnElement[str] = batch_rejects.c.value
+    for mark in _BETWEEN:
+        stood = func.replace(stood, mark, "")
+    named = or_(stood.contains(digits, autoescape=True), batch_rejects.c.message.contains(digits, autoescape=True))
+    return connection.execute(update(batch_rejects).where(named).values(_NOTHING)).rowcount
+
+
+def cancel_rows_to(world: Deps, number: str) -> int:
+    """Make the rows to this number (E.164) that wait in accepted batches into canceled messages; return how many.
+
+    Those are then erased as all other messages are. An upload that is still under way keeps its rows: whoever asks
+    again later finds them.
+    """
+    with world.database.read() as connection:
+        query = select(batch_rows.c.batch_id).where(batch_rows.c.to_number == number).distinct()
+        found = list(connection.execute(query).scalars())
+    canceled = 0
+    for batch_id in found:
+        with world.database.transaction() as connection:
+            batch = lock_batch(connection, batch_id)
+            if batch is not None and batch.accepted_at is not None:
+                canceled += make_canceled(world, connection, batch, number).made - batch.made
+    return canceled
+
+
+def _old(client_id: UUID, until: datetime) -> Any:
+    rows = batches.c
+    ended = or_(rows.finished_at.is_not(None), rows.status.in_((REJECTED, CHECKED)))
+    # A text is never empty but of what was forgotten.
+    old = (rows.created_at <= until, or_(rows.send_at.is_(None), rows.send_at <= until), rows.template != "")
+    query = select(rows.id).where(rows.client_id == client_id, ended, *old).order_by(rows.id).limit(1)
+    return query.with_for_update(skip_locked=True)
+
+
+def _forget_rejects(connection: Connection, batch_id: UUID) -> int:
+    rows = batch_rejects.c
+    kept = or_(rows.value != "", rows.message != rows.code)
+    some = select(rows.row).where(rows.batch_id == batch_id, kept).order_by(rows.row).limit(_REJECTS_AT_ONCE)
+    own = (rows.batch_id == batch_id, rows.row.in_(some.scalar_subquery()))
+    return connection.execute(update(batch_rejects).where(*own).values(_NOTHING)).rowcount
+
+
+_NOTHING: Final = {"value": "", "message": batch_rejects.c.code}

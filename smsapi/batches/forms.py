@@ -1,0 +1,130 @@
+"""What a batch is asked for with: the JSON of it, and the query beside a file."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+from marshmallow import ValidationError, fields, post_load
+
+from smsapi.batches.orders import BatchOrder
+from smsapi.send.order import Order
+from smsapi.send.schemas import DltSchema, OrderSchema
+from smsapi.web.fields import Truth, Whole
+
+MOST_RECIPIENTS: Final = 10_000
+_ALL_OR_NOTHING: Final = "Send nothing at all where a single row is bad: 422 `batch_rejected`."
+_DRY_RUN: Final = "Check the rows and count segments and cost, and send nothing: 200."
+_RECIPIENTS: Final = (
+    "At most 10,000 of them, each an object with `to`, and perhaps `vars` (texts or numbers by name) and `reference`. "
+    "One that is bad is a reject, and never stops the good ones."
+)
+
+
+class TruthText(Truth):
+    """``true`` or ``false`` in a query."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> bool:
+        known = {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+        return super()._deserialize(known, attr, data, **kwargs)
+
+
+class JsonText(fields.Field[Any]):
+    """A JSON text in a query, of what ``inner`` takes."""
+
+    def __init__(self, inner: fields.Field[Any], **kwargs: Any) -> None:
+        self._inner = inner
+        super().__init__(**kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        del attr, data, kwargs
+        try:
+            found = orjson.loads(value)
+        except (orjson.JSONDecodeError, TypeError):
+            raise ValidationError("Must be a JSON text.") from None
+        try:
+            return self._inner.deserialize(found)
+        except ValidationError as error:
+            if isinstance(self._inner, fields.Mapping) and isinstance(error.messages, dict):
+                # Filed under "key" and "value", for both may be wrong; they are one pair to the caller.
+                raise ValidationError({name: _joined(parts) for name, parts in error.messages.items()}) from None
+            raise
+
+
+def _joined(parts: dict[str, list[str]]) -> list[str]:
+    return [message for messages in parts.values() for message in messages]
+
+
+class _BatchFields(OrderSchema):
+    """What all recipients have in common."""
+
+    class Meta:
+        """Who gets it stands apart."""
+
+        exclude = ("to", "reference")
+
+    all_or_nothing = Truth(load_default=False, metadata={"description": _ALL_OR_NOTHING})
+    dry_run = Truth(load_default=False, metadata={"description": _DRY_RUN})
+
+    @post_load
+    def make(self, data: dict[str, Any], **_: Any) -> Any:
+        """Return the order."""
+        whole, dry = data.pop("all_or_nothing"), data.pop("dry_run")
+        message = Order(to="", reference=None, sender=data.pop("from_"), **data)
+        return BatchOrder(message=message, all_or_nothing=whole, dry_run=dry)
+
+
+def _check_recipients(value: Any) -> None:
+    if not isinstance(value, list) or not value:
+        raise ValidationError("Must be a list of at least one recipient.")
+    if len(value) > MOST_RECIPIENTS:
+        raise ValidationError(f"At most {MOST_RECIPIENTS} recipients; send more of them as a file.")
+
+
+class BatchOrderSchema(_BatchFields):
+    """A batch with its recipients."""
+
+    # Not looked into here: what is wrong with one of them concerns that one alone.
+    recipients = fields.Raw(
+        required=True,
+        validate=_check_recipients,
+        metadata={
+            "type": "array",
+            "items": {},
+            "minItems": 1,
+            "maxItems": MOST_RECIPIENTS,
+            "description": _RECIPIENTS,
+            "example": [{"to": "+14155550123", "vars": {"name": "Ada"}, "reference": "order-4711"}],
+        },
+    )
+
+    @post_load
+    def make(self, data: dict[str, Any], **_: Any) -> Any:
+        """Return the order; the recipients are read apart."""
+        data.pop("recipients")
+        return super().make(data)
+
+
+class BatchQuerySchema(_BatchFields):
+    """What all rows of a file have in common, in the query beside it. JSON has it in its body instead."""
+
+    expires_in = Whole(
+        minimum=5,
+        maximum=10_799,
+        from_text=True,
+        load_default=None,
+        metadata={"description": "Seconds after which it is not sent."},
+    )
+    max_segments = Whole(minimum=1, maximum=1000, from_text=True, load_default=None)
+    smart_encoding = TruthText(load_default=False)
+    all_or_nothing = TruthText(load_default=False, metadata={"description": _ALL_OR_NOTHING})
+    dry_run = TruthText(load_default=False, metadata={"description": _DRY_RUN})
+    metadata = JsonText(  # type: ignore[assignment]  # the same in another form
+        OrderSchema().fields["metadata"],
+        load_default=dict,
+        metadata={"type": "string", "description": "A JSON text: an object.", "example": '{"shop": "berlin"}'},
+    )
+    dlt = JsonText(  # type: ignore[assignment]  # the same in another form
+        fields.Nested(DltSchema),
+        load_default=None,
+        metadata={"type": "string", "description": "A JSON text: an object with what India asks for."},
+    )

@@ -1,0 +1,119 @@
+"""What keeps batches going, on a thread of its own: rows made into messages, counts added up, ends noticed."""
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import select, update
+
+from smsapi.batches.models import DUE, Batch, batches
+from smsapi.batches.progress import advance
+from smsapi.batches.store import lock_batch
+from smsapi.deps import Deps
+from smsapi.errors import Unavailable
+from smsapi.ids import show_id
+from smsapi.log import get_logger
+
+log = get_logger()
+
+_AT_ONCE: Final = 100
+# However often the bell rings, since it rings for every message.
+_SHORTEST_REST_SECONDS: Final = 0.05
+_AFTER_A_FAILURE: Final = timedelta(minutes=1)
+_NEXT: Final = select(batches.c.id, batches.c.due_at).where(DUE).order_by(batches.c.due_at).limit(_AT_ONCE)
+
+
+class Maker:
+    """Tends all batches that are due, from ``start`` to ``stop``; one for each process that sends.
+
+    Several share the work: what one has locked, the others pass over. Idle, it asks one question a sweep.
+    """
+
+    def __init__(self, world: Deps) -> None:
+        self._world = world
+        self._nudged = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start to look for batches that are due."""
+        self._thread = threading.Thread(target=self._run, name="smsapi-batches", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float = 30.0) -> None:
+        """Begin no further step; the one that is under way may end within the time."""
+        self._stopping.set()
+        self._nudged.set()
+        if self._thread is not None:
+            self._thread.join(timeout_seconds)
+
+    def ring(self) -> None:
+        """Say that there may be something new."""
+        self._nudged.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._nudged.clear()
+            rest = sweep = self._world.settings.dispatch_sweep_seconds
+            try:
+                rest = tend_due(self._world, self._stopping.is_set)
+            except Unavailable:
+                log.warning("batches_wait", reason="the database does not answer")
+            except Exception:  # the thread must live on; what was not committed is done again
+                log.exception("batches_failed")
+            if rest > 0:
+                self._stopping.wait(min(rest, _SHORTEST_REST_SECONDS))
+                self._nudged.wait(min(rest, sweep))
+
+
+def tend_due(world: Deps, stopping: Callable[[], bool]) -> float:
+    """Do the next step of every batch that is due; return for how many seconds there is then nothing to do.
+
+    A batch that fails keeps none of the others from going on; it is tried again a minute later.
+
+    Raises:
+        StoreUnavailable: the store does not answer; what was not committed will be done again.
+
+    """
+    now = world.clock.now()
+    with world.database.read() as connection:
+        found = connection.execute(_NEXT).all()
+    looks = [row.due_at for row in found if row.due_at > now]
+    for row in found:
+        if row.due_at <= now and not stopping():
+            tended = _tend_or_postpone(world, row.id)
+            if tended is not None and tended.due_at is not None:
+                looks.append(tended.due_at)
+    now = world.clock.now()
+    return max(
+        0.0, min(((look - now).total_seconds() for look in looks), default=world.settings.dispatch_sweep_seconds)
+    )
+
+
+def tend(world: Deps, batch_id: UUID) -> Batch | None:
+    """Do the next step of a batch; return it as it then stands, or None where it is not due, or in other hands."""
+    with world.database.transaction() as connection:
+        batch = lock_batch(connection, batch_id, if_free=True)
+        if batch is None or batch.due_at is None or batch.due_at > world.clock.now():
+            return None
+        tended = advance(world, connection, batch)
+        world.checkpoint("batch.tended")
+    world.checkpoint("batch.committed")
+    if tended.made > batch.made:
+        world.bell.ring()
+    return tended
+
+
+def _tend_or_postpone(world: Deps, batch_id: UUID) -> Batch | None:
+    try:
+        return tend(world, batch_id)
+    except Unavailable:
+        raise
+    except Exception:  # the others go on all the same
+        log.exception("batch_failed", batch_id=show_id("bat", batch_id))
+    with world.database.transaction() as connection:
+        later = world.clock.now() + _AFTER_A_FAILURE
+        connection.execute(update(batches).where(batches.c.id == batch_id, DUE).values(due_at=later))
+    return None

@@ -1,0 +1,35 @@
+"""What a caller asks to be sent to many, as plain values."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from smsapi.send.order import Order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchOrder:
+    """A batch as it was asked for, without its recipients; the schema has checked its form, nothing else is decided.
+
+    ``message`` is what all have in common: its text is the template, and it has no number and no reference.
+    """
+
+    message: Order
+    all_or_nothing: bool
+    dry_run: bool
+
+
+class Given(NamedTuple):
+    """One recipient as it was written. ``row`` is its number as the caller counts."""
+
+    row: int
+    to: str
+    variables: dict[str, str | None]
+    reference: str | None
+
+
+class Broken(NamedTuple):
+    """A row that is no recipient: ``value`` is what stands there for a number, ``message`` says what is wrong."""
+
+    row: int
+    value: str
+    message: str

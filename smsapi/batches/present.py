@@ -1,0 +1,98 @@
+"""A batch as callers see it."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from smsapi.batches.models import CANCELED, FINISHED, REJECTED, SENDING, Batch
+from smsapi.clock import rfc3339
+from smsapi.ids import show_id
+from smsapi.messages.present import show_micros
+from smsapi.messages.statuses import QUEUED, SCHEDULED, UNKNOWN
+from smsapi.messages.statuses import SENDING as IN_A_CALL
+
+# Of what is not over yet: it will leave, or its fate will be found out.
+OPEN: Final = (SCHEDULED, QUEUED, IN_A_CALL, UNKNOWN)
+# A rate of less time would be that of one call.
+_SHORTEST: Final = timedelta(seconds=2)
+
+
+def count_left(batch: Batch, counts: Mapping[str, int]) -> int:
+    """Return how many accepted rows of the batch wait no more, and are not in doubt: they left, or never will."""
+    return batch.accepted - sum(counts[status] for status in OPEN)
+
+
+def rate_of(batch: Batch, counts: Mapping[str, int], now: datetime) -> float | None:
+    """Return how many rows a second left of late, or None where nobody can tell: it is not sending, or just began."""
+    if batch.status != SENDING or batch.mark_at is None or now - batch.mark_at < _SHORTEST:
+        return None
+    return max(0, count_left(batch, counts) - batch.mark_left) / (now - batch.mark_at).total_seconds()
+
+
+def present_batch(batch: Batch, counts: Mapping[str, int], *, now: datetime, stopped: bool = False) -> dict[str, Any]:
+    """Return the batch resource of the contract.
+
+    ``counts`` as :func:`smsapi.batches.store.counts_of` gives them. ``stopped`` says that a gate keeps its messages
+    back, so that nobody knows when it ends.
+    """
+    rate = rate_of(batch, counts, now)
+    return {
+        "id": show_id("bat", batch.id),
+        "client_id": show_id("cli", batch.client_id),
+        "status": batch.status,
+        "from": batch.sender,
+        "text": batch.template,
+        "category": batch.category,
+        "metadata": batch.metadata,
+        "send_at": _moment(batch.send_at),
+        "total": batch.total,
+        "accepted": batch.accepted,
+        "rejected": batch.rejected,
+        "duplicates": batch.duplicates,
+        "counts": dict(counts),
+        "segments": batch.segments,
+        "price": _price(batch),
+        "all_or_nothing": batch.all_or_nothing,
+        "dry_run": batch.dry_run,
+        "test": batch.test,
+        "rate_per_second": None if rate is None else round(rate, 2),
+        "expected_end_at": None if stopped else _moment(_expected_end(batch, counts, now, rate)),
+        "created_at": rfc3339(batch.created_at),
+        "accepted_at": _moment(batch.accepted_at),
+        "started_at": _moment(batch.started_at),
+        "finished_at": _moment(batch.finished_at),
+        "canceled_at": _moment(batch.canceled_at),
+    }
+
+
+def present_end(batch: Batch, counts: Mapping[str, int]) -> dict[str, Any]:
+    """Return what the event ``batch.finished`` says: how the batch ended, and how its rows stand."""
+    return {
+        "id": show_id("bat", batch.id),
+        "status": batch.status,
+        "total": batch.total,
+        "accepted": batch.accepted,
+        "rejected": batch.rejected,
+        "duplicates": batch.duplicates,
+        "counts": dict(counts),
+    }
+
+
+def _expected_end(batch: Batch, counts: Mapping[str, int], now: datetime, rate: float | None) -> datetime | None:
+    if not rate or batch.status in {FINISHED, CANCELED, REJECTED}:
+        return None
+    seconds = (batch.accepted - count_left(batch, counts)) / rate
+    try:
+        return now + timedelta(seconds=seconds)
+    except OverflowError:
+        return None
+
+
+def _price(batch: Batch) -> dict[str, Any] | None:
+    if batch.price_micros is None:
+        return None
+    return {"amount": show_micros(batch.price_micros), "currency": batch.price_currency, "estimated": True}
+
+
+def _moment(value: datetime | None) -> str | None:
+    return None if value is None else rfc3339(value)

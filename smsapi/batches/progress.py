@@ -1,0 +1,235 @@
+"""How a batch goes on, in the hands of whoever has locked it: counted, made, called off, ended.
+
+All of a step is one transaction, so that a crash between any two lines of it loses nothing and counts nothing twice.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from math import ceil
+from typing import Any, Final
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, text, update
+
+from smsapi.batches import models
+from smsapi.batches.making import MOST_AT_ONCE, make_messages, move_counts
+from smsapi.batches.models import Batch, batch_changes
+from smsapi.batches.present import OPEN, count_left, present_end
+from smsapi.batches.store import change_batch, counts_of
+from smsapi.db import call_it_news
+from smsapi.deps import Deps
+from smsapi.errors import TooLate
+from smsapi.events.models import events
+from smsapi.events.store import record_event
+from smsapi.ids import new_id, show_id
+from smsapi.messages.models import WAITS, messages
+from smsapi.messages.statuses import CANCELED, EXPIRED, QUEUED, SCHEDULED, SENT, WAITING
+
+# Made and waiting at once: some seconds' worth, so that those who send never wait for the next part.
+MOST_WAITING: Final = 5_000
+_MOST_CHANGES: Final = 20_000
+_SOON: Final = timedelta(seconds=0.25)
+_NEXT: Final = timedelta(seconds=1)
+_QUIET: Final = timedelta(seconds=3)
+# Of a fresh batch, which may be a small one: somebody looks on.
+_FRESH: Final = timedelta(seconds=10)
+_WHILE_FRESH: Final = timedelta(seconds=0.5)
+_SCHEDULED: Final = timedelta(minutes=1)
+# What comes in after the end are Plivo's reports: many at first, then ever fewer.
+_REPORTS_LONGEST: Final = timedelta(minutes=10)
+_REPORTS_UNTIL: Final = timedelta(days=7)
+# The rate is reckoned over no less than the shorter time and no more than the longer one; what was before it weighs a
+# third at each move.
+_MARK_MOVES: Final = timedelta(seconds=15)
+_MARK_KEPT: Final = timedelta(seconds=5)
+
+
+def advance(world: Deps, connection: Connection, batch: Batch) -> Batch:
+    """Do the next step of a batch that is locked and was accepted; return it as it then stands.
+
+    What changed is added up; as many staged rows as there is room for, and no more than a thousand, are made into
+    messages; of a canceled batch as many waiting messages are called off. Where that was all, the batch has ended, and
+    an event says so. Its ``due_at`` is when the next step makes sense; None: never again. Ring the bell once the
+    transaction is committed where ``made`` is more than it was.
+    """
+    now, made = world.clock.now(), batch.made
+    moved = fold(world, connection, batch)
+    world.checkpoint("batch.folded")
+    batch, counts = _make(world, connection, batch, now)
+    world.checkpoint("batch.made")
+    stirred = moved or batch.made > made
+    if batch.canceled_at is not None:
+        stirred = cancel_waiting(world, connection, batch, limit=MOST_AT_ONCE) > 0 or stirred
+        counts = counts_of(connection, batch)
+    return _written(world, connection, batch, counts, now, stirred=stirred)
+
+
+def cancel(world: Deps, connection: Connection, batch: Batch) -> Batch:
+    """Call a locked batch off: from the commit on nothing more of it is begun. Return it so; twice is the same as once.
+
+    What is in a call to Plivo at that moment is sent. The first thousand of its rows are canceled here, the others by
+    :func:`advance` afterwards, a part at a time.
+
+    Raises:
+        TooLate: it is not accepted yet, or never will be; or nothing of it waits any more.
+
+    """
+    if batch.canceled_at is not None:
+        return batch
+    if batch.status not in {models.SCHEDULED, models.QUEUED, models.SENDING}:
+        raise TooLate(f"The batch is {batch.status}; only a scheduled, queued or sending one can be canceled.")
+    if is_over(batch, counts_of(connection, batch)):
+        raise TooLate("Nothing of the batch waits any more.")
+    canceled = change_batch(connection, batch, status=models.CANCELED, canceled_at=world.clock.now())
+    return advance(world, connection, canceled)
+
+
+def is_over(batch: Batch, counts: Mapping[str, int]) -> bool:
+    """Say whether all rows were made, and none of them waits, is being sent or is in doubt."""
+    return batch.made == batch.accepted and not any(counts[status] for status in OPEN)
+
+
+def fold(world: Deps, connection: Connection, batch: Batch) -> bool:
+    """Add what changed to the counts of the batch, which is locked; say whether there was anything.
+
+    No more than twenty thousand changes at once; the others are for the next time, and are counted by every reader.
+    """
+    if world.database.is_postgresql:
+        # One statement: what is deleted is what is counted, whatever is committed meanwhile.
+        return connection.execute(_FOLD, {"batch_id": batch.id, "most": _MOST_CHANGES}).rowcount > 0
+    # The write lock is ours, so that nothing comes between.
+    moved: dict[str, int] = {}
+    for row in connection.execute(_CHANGES, {"of_batch": batch.id}):
+        moved[row.was] = moved.get(row.was, 0) - row.rows
+        moved[row.now] = moved.get(row.now, 0) + row.rows
+    move_counts(world, connection, batch, moved)
+    connection.execute(_DELETE_CHANGES, {"of_batch": batch.id})
+    return bool(moved)
+
+
+def cancel_waiting(world: Deps, connection: Connection, batch: Batch, *, limit: int) -> int:
+    """Call off up to ``limit`` messages of the batch that wait; return how many they were.
+
+    Those that somebody else holds at this moment are passed over: they are being begun, or called off.
+    """
+    own = (messages.c.batch_id == batch.id, messages.c.status.in_(WAITING))
+    flow = (messages.c.lane == batch.lane, messages.c.client_id == batch.client_id, messages.c.sender == batch.sender)
+    # Where they wait, not where the whole batch is, most of which may have left long ago.
+    query = select(messages.c.id).limit(limit).with_for_update(skip_locked=True)
+    ids = [row.id for row in connection.execute(query.where(WAITS, *flow, *own))]
+    if not ids:
+        # One that was changed while it was scheduled may wait elsewhere.
+        ids = [row.id for row in connection.execute(query.where(*own))]
+    if not ids:
+        return 0
+    now = world.clock.now()
+    values = {"status": CANCELED, "due_at": None, "updated_at": now, "epoch": messages.c.epoch + 1}
+    connection.execute(update(messages).where(messages.c.id.in_(ids)).values(**values))
+    told = {"client_id": batch.client_id, "test": batch.test, "type": f"message.{CANCELED}", "at": now}
+    told["data"] = {"by": "batch", "batch_id": show_id("bat", batch.id)}
+    connection.execute(_INSERT_EVENT, [{"id": new_id(), "message_id": each, **told} for each in ids])
+    call_it_news(connection)
+    for _ in ids:
+        world.metrics.count_message(CANCELED, test=batch.test)
+    return len(ids)
+
+
+def _make(world: Deps, connection: Connection, batch: Batch, now: datetime) -> tuple[Batch, Mapping[str, int]]:
+    counts = counts_of(connection, batch)
+    room = _room(batch, counts, now)
+    if batch.made < batch.accepted and room > 0:
+        batch = make_messages(world, connection, batch, limit=room)
+    return batch, counts
+
+
+def _room(batch: Batch, counts: Mapping[str, int], now: datetime) -> int:
+    if batch.canceled_at is not None or (batch.send_at is not None and batch.send_at > now):
+        return MOST_AT_ONCE
+    # Rows that are not made yet count as waiting, too.
+    waiting = counts[QUEUED] + counts[SCHEDULED] - (batch.accepted - batch.made)
+    return MOST_AT_ONCE if waiting + MOST_AT_ONCE <= MOST_WAITING else 0
+
+
+def _written(
+    world: Deps, connection: Connection, batch: Batch, counts: Mapping[str, int], now: datetime, *, stirred: bool
+) -> Batch:
+    values: dict[str, Any] = {}
+    if batch.started_at is None and batch.accepted > sum(counts[each] for each in _NOT_BEGUN):
+        values |= {"started_at": now, "mark_at": now, "mark_left": count_left(batch, counts)}
+        if batch.status in {models.QUEUED, models.SCHEDULED}:
+            values["status"] = models.SENDING
+    elif batch.mark_at is not None:
+        values |= _mark(batch.mark_at, batch.mark_left, count_left(batch, counts), now)
+    ends = batch.finished_at is None and is_over(batch, counts)
+    if ends:
+        values |= {"finished_at": now, "status": models.FINISHED if batch.canceled_at is None else models.CANCELED}
+    finished_at = now if ends else batch.finished_at
+    due_at = _next_look(batch, counts, now, finished_at=finished_at, stirred=stirred)
+    batch = change_batch(connection, batch, **values, due_at=due_at)
+    if ends:
+        data = present_end(batch, counts)
+        kind = "batch.finished"
+        record_event(connection, client_id=batch.client_id, kind=kind, at=now, data=data, test=batch.test)
+        world.checkpoint("batch.finished")
+    return batch
+
+
+def _mark(mark_at: datetime, mark_left: int, left: int, now: datetime) -> dict[str, Any]:
+    """Return where the rate is reckoned from: as it was, or, once that is long ago, where it stood lately."""
+    age = now - mark_at
+    if age < timedelta(0):
+        return {"mark_at": now, "mark_left": left}  # the clock was set back
+    if age < _MARK_MOVES:
+        return {}
+    # Upwards, so that of a batch of which nothing leaves any more it comes to nothing.
+    moved_by = (age - _MARK_KEPT) / age
+    return {"mark_at": now - _MARK_KEPT, "mark_left": mark_left + ceil((left - mark_left) * moved_by)}
+
+
+def _next_look(
+    batch: Batch, counts: Mapping[str, int], now: datetime, *, finished_at: datetime | None, stirred: bool
+) -> datetime | None:
+    if finished_at is not None:
+        return _next_reports(counts, now, finished_at, stirred=stirred)
+    all_made = batch.made == batch.accepted
+    if batch.send_at is not None and batch.send_at > now and all_made and batch.canceled_at is None:
+        return min(batch.send_at, now + _SCHEDULED)
+    is_fresh = now - (batch.send_at or batch.accepted_at or now) < _FRESH
+    if not stirred:
+        return now + (_WHILE_FRESH if is_fresh else _QUIET)
+    if batch.canceled_at is not None:
+        return now if any(counts[status] for status in WAITING) else now + _NEXT
+    if not all_made:
+        return now if _room(batch, counts, now) > 0 else now + _SOON
+    return now + (_WHILE_FRESH if is_fresh else _NEXT)
+
+
+def _next_reports(counts: Mapping[str, int], now: datetime, finished_at: datetime, *, stirred: bool) -> datetime | None:
+    age = now - finished_at
+    if not stirred and (not counts[SENT] or age > _REPORTS_UNTIL):
+        return None
+    return now + max(_NEXT, min(_REPORTS_LONGEST, age / 10))
+
+
+_NOT_BEGUN: Final = (SCHEDULED, QUEUED, CANCELED, EXPIRED)
+_INSERT_EVENT: Final = insert(events)
+_FOLD: Final = text(
+    """
+    WITH gone AS (
+        DELETE FROM batch_changes
+        WHERE id IN (SELECT id FROM batch_changes WHERE batch_id = :batch_id LIMIT :most)
+        RETURNING was, now
+    ), moved AS (
+        SELECT was AS status, -1 AS rows FROM gone UNION ALL SELECT now, 1 FROM gone
+    )
+    INSERT INTO batch_counts (batch_id, status, rows)
+    SELECT CAST(:batch_id AS uuid), status, SUM(rows) FROM moved GROUP BY status
+    ON CONFLICT (batch_id, status) DO UPDATE SET rows = batch_counts.rows + excluded.rows
+    """
+)
+_OF_BATCH: Final = batch_changes.c.batch_id == bindparam("of_batch")
+_CHANGES: Final = (
+    select(batch_changes.c.was, batch_changes.c.now, func.count().label("rows"))
+    .where(_OF_BATCH)
+    .group_by(batch_changes.c.was, batch_changes.c.now)
+)
+_DELETE_CHANGES: Final = delete(batch_changes).where(_OF_BATCH)

@@ -1,0 +1,111 @@
+"""The call itself: one message, or several that share a call, given to what sends them, timed and logged."""
+
+import math
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TypeVar
+from uuid import UUID
+
+from smsapi.deps import Deps
+from smsapi.ids import show_id
+from smsapi.log import get_logger
+from smsapi.messages.models import Message
+from smsapi.plivo.outcomes import Dlt, JoinedOutcome, Outcome, Outgoing, OutgoingToMany, Unavailable
+from smsapi.send.change import provider_of
+
+log = get_logger()
+
+_Any = TypeVar("_Any", Outcome, JoinedOutcome)
+
+# Plivo takes an expiry of 5 to 10,799 seconds (plivo-facts 2.1: message_expiry).
+_SHORTEST_EXPIRY_SECONDS = 5
+_HELD_UP = Unavailable("the lease was over before the call", local=True)
+
+
+def call(world: Deps, message: Message) -> Outcome:
+    """Make the attempt that was begun for the message, and return what came of it."""
+    provider = provider_of(world, message)
+    world.checkpoint("call.before")
+    shown = show_id("msg", message.id)
+    if _is_held_up(world, message):
+        log.warning("held_up", message_id=shown, number=message.attempts)
+        return _HELD_UP
+    started = time.perf_counter()
+    outcome = provider.send(_outgoing(world, message, shown))
+    return _note(world, message, outcome, started, message_id=shown, number=message.attempts)
+
+
+def call_joined(world: Deps, several: Sequence[Message], chunk_id: UUID) -> JoinedOutcome:
+    """Make the one attempt that was begun for all of these live messages, and return what came of it."""
+    world.checkpoint("joined.before")
+    shown = show_id("chk", chunk_id)
+    if _is_held_up(world, several[0]):
+        log.warning("held_up", chunk_id=shown, recipients=len(several))
+        return _HELD_UP
+    started = time.perf_counter()
+    outcome = world.provider.send_joined(_outgoing_to_many(world, several, shown))
+    return _note(world, several[0], outcome, started, chunk_id=shown, recipients=len(several))
+
+
+def _is_held_up(world: Deps, message: Message) -> bool:
+    """Say whether this process stood still since the attempt began.
+
+    Before the call is over others may then take its outcome for unknown, and what Plivo takes after the lease is not
+    looked for.
+    """
+    latest = world.clock.now() + timedelta(seconds=world.settings.plivo_total_timeout_seconds)
+    return message.due_at is not None and message.due_at <= latest
+
+
+def _note(world: Deps, message: Message, outcome: _Any, started: float, **said: object) -> _Any:
+    seconds = time.perf_counter() - started
+    came_to = type(outcome).__name__.lower().removesuffix("together")
+    world.metrics.observe_attempt(provider_of(world, message).name, came_to, seconds)
+    log.info(
+        "attempt",
+        client_id=show_id("cli", message.client_id),
+        **said,
+        outcome=came_to,
+        reason=getattr(outcome, "reason", None),
+        ms=round(seconds * 1000, 1),
+    )
+    return outcome
+
+
+def _outgoing(world: Deps, message: Message, shown: str) -> Outgoing:
+    public = world.settings.public_url
+    return Outgoing(
+        message_id=shown,
+        to=message.to_number,
+        sender=message.sender,
+        text=message.text,
+        callback_url=None if public is None or message.test else f"{public}/plivo/status/{shown}",
+        expires_in_seconds=_expires_in(world, message),
+        dlt=_dlt(message),
+        attempt=message.attempts,
+    )
+
+
+def _outgoing_to_many(world: Deps, several: Sequence[Message], shown: str) -> OutgoingToMany:
+    first, public = several[0], world.settings.public_url
+    return OutgoingToMany(
+        chunk_id=shown,
+        numbers=tuple(message.to_number for message in several),
+        sender=first.sender,
+        text=first.text,
+        callback_url=None if public is None else f"{public}/plivo/status/batch/{shown}",
+        expires_in_seconds=_expires_in(world, first),
+        dlt=_dlt(first),
+    )
+
+
+def _expires_in(world: Deps, message: Message) -> int | None:
+    if message.expires_at is None:
+        return None
+    left = (message.expires_at - world.clock.now()).total_seconds()
+    return max(_SHORTEST_EXPIRY_SECONDS, math.ceil(left))
+
+
+def _dlt(message: Message) -> Dlt | None:
+    return None if message.dlt is None else Dlt(**message.dlt)

@@ -114,6 +114,7 @@ message_attempts = Table(
     # The call that it shared with others of its batch; where the reports of that go.
     Column("chunk_id", Uuid),
 )
+_partial("ix_message_attempts_provider_uuid", "provider_uuid IS NOT NULL", message_attempts.c.provider_uuid)
 _partial("ix_message_attempts_chunk_id", "chunk_id IS NOT NULL", message_attempts.c.chunk_id)
 
 

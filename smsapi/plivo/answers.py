@@ -27,7 +27,7 @@ _LIKE_A_NUMBER = re.compile(r"\+?\(?\d[\d ().-]{5,}\d")
 _SHORTEST_SECRET = 8
 ERROR_CODE = re.compile(r"[0-9]{1,5}")
 _NO_DIGIT = re.compile(r"[^0-9]")
-_DELTA_SECONDS = re.compile(r"[0-9]{1,10}")
+_DELTA_SECONDS = re.compile(r"[0-9]{1,100}")
 
 # The status that Plivo uses for an empty account is not documented; its wording is.
 _NO_CREDIT = re.compile(r"insufficient[\s_-]+(?:credit|fund|balance)", re.IGNORECASE)

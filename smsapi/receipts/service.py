@@ -202,7 +202,9 @@ def _apply(
     if _is_too_early(message, standing):
         return Applied("waits", message.status, message)
     store.mark(connection, new, store.APPLIED, now)
-    if any(each.is_new and each.receipt.error_code == _OPTED_OUT_CODE for each in kept if each.id not in strange):
+    stops = any(each.is_new and each.receipt.error_code == _OPTED_OUT_CODE for each in kept if each.id not in strange)
+    # Of an erased message nobody knows who it was.
+    if stops and message.to_number:
         opt_out_by_provider(connection, clock, message)
     status = advance(message.status, standing.status)
     changes = _settled_price(message, standing) | _named(message, standing)

@@ -1,7 +1,8 @@
 """The table of delivery reports, each distinct one kept once, and the queries on it."""
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, Final
@@ -10,11 +11,13 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     Index,
     Integer,
     LargeBinary,
     Row,
+    Select,
     String,
     Table,
     UniqueConstraint,
@@ -23,6 +26,7 @@ from sqlalchemy import (
     delete,
     select,
     text,
+    union_all,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -72,6 +76,12 @@ Index(
     postgresql_where=text("look_at IS NOT NULL"),
     sqlite_where=text("look_at IS NOT NULL"),
 )
+Index(
+    "ix_receipts_provider_uuid",
+    receipts.c.provider_uuid,
+    postgresql_where=text("provider_uuid IS NOT NULL"),
+    sqlite_where=text("provider_uuid IS NOT NULL"),
+)
 
 _FIELDS: Final = tuple(field.name for field in fields(Receipt))
 _OF_MESSAGE = select(receipts).where(
@@ -79,10 +89,23 @@ _OF_MESSAGE = select(receipts).where(
 )
 _FREE_MESSAGE = select(messages).where(messages.c.id == bindparam("message_id")).with_for_update(skip_locked=True)
 _EXISTS = select(messages.c.id).where(messages.c.id == bindparam("message_id"))
-_OWNER = (
-    select(messages.c.id)
-    .where(messages.c.provider_uuid == bindparam("uuid"), messages.c.id != bindparam("message_id"))
-    .limit(1)
+
+
+def _bearers(message_id: Column[Any], uuid: Column[Any], *conditions: ColumnElement[bool]) -> Select[Any]:
+    # The first condition is that of the partial index, without which SQLite does not use it.
+    these = (uuid.is_not(None), uuid.in_(bindparam("uuids", expanding=True)), *conditions)
+    return select(message_id.label("message_id"), uuid.label("uuid")).where(*these)
+
+
+# A message that may have been sent more than once has more than one id, and shows the last.
+_BY_ANSWERS = (
+    _bearers(messages.c.id, messages.c.provider_uuid),
+    _bearers(message_attempts.c.message_id, message_attempts.c.provider_uuid),
+)
+_OWNERS_BY_ANSWERS = union_all(*_BY_ANSWERS)
+_OWNERS = union_all(
+    *_BY_ANSWERS,
+    _bearers(receipts.c.message_id, receipts.c.provider_uuid, receipts.c.state != MISMATCHED),
 )
 
 
@@ -131,7 +154,17 @@ def is_of_another(connection: Connection, message: Message, uuid: str | None) ->
     """Say whether Plivo's id is known to be that of another message of ours."""
     if uuid is None or uuid == message.provider_uuid:
         return False
-    return connection.execute(_OWNER, {"uuid": uuid, "message_id": message.id}).first() is not None
+    # By Plivo's answers alone: what another's report once bore by mistake must not keep this one's reports away.
+    found = connection.execute(_OWNERS_BY_ANSWERS, {"uuids": [uuid]})
+    return any(row.message_id != message.id for row in found)
+
+
+def owners_of(connection: Connection, uuids: Collection[str]) -> Mapping[str, AbstractSet[UUID]]:
+    """Return which messages of ours each of Plivo's ids is known to belong to, by its answers and its reports."""
+    found: dict[str, set[UUID]] = {uuid: set() for uuid in uuids}
+    for row in connection.execute(_OWNERS, {"uuids": list(uuids)}) if uuids else ():
+        found[row.uuid].add(row.message_id)
+    return found
 
 
 def texts_of(connection: Connection, message: Message, heard: Collection[str | None]) -> frozenset[str] | None:

@@ -4,18 +4,18 @@ Each is concluded `sent` (its record was found), sent again (it is shown not to 
 (the list does not decide). A receipt that comes meanwhile has the first word: what it settled is no longer unknown.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from smsapi.clock import rfc3339
 from smsapi.deps import Deps
 from smsapi.ids import show_id
 from smsapi.log import get_logger
-from smsapi.messages.models import Message, messages
+from smsapi.messages.models import Message
 from smsapi.messages.statuses import UNKNOWN
 from smsapi.messages.store import add_event, lock_message
 from smsapi.plivo.lookup import Record
@@ -23,6 +23,7 @@ from smsapi.plivo.magic import behaviour_of
 from smsapi.receipts.listed import receipt_of
 from smsapi.receipts.service import apply_receipt
 from smsapi.receipts.simulated import play_receipts
+from smsapi.receipts.store import owners_of
 from smsapi.reconcile.doubts import Case, read_cases, read_others
 from smsapi.reconcile.look import Batch, Hold, Later, TooMany, batches, read_list
 from smsapi.reconcile.matching import NotTaken, Taken, Undecided, Verdict, conclude
@@ -61,7 +62,7 @@ def _settle(world: Deps, batch: Batch, records: Sequence[Record]) -> None:
     with world.database.read() as connection:
         masked = any("*" in record.to for record in records)
         others = read_others(world, connection, batch.cases, masked=masked)
-        known = _known(connection, [record.message_uuid for record in records])
+        known = _known(connection, [record.message_uuid for record in records], batch)
     doubts = [doubt for case in batch.cases for doubt in case.doubts]
     verdicts = conclude([*doubts, *others], records, known_uuids=known)
     query = batch.query()
@@ -76,11 +77,10 @@ def _settle(world: Deps, batch: Batch, records: Sequence[Record]) -> None:
     world.bell.ring()
 
 
-def _known(connection: Connection, uuids: Iterable[str]) -> set[str]:
-    """Return those of Plivo's ids that belong to messages of ours already."""
-    column = messages.c.provider_uuid
-    query = select(column).where(column.is_not(None), column.in_(list(uuids)))
-    return {row.provider_uuid for row in connection.execute(query)}
+def _known(connection: Connection, uuids: Collection[str], batch: Batch) -> set[str]:
+    """Return those of Plivo's ids that belong to messages of ours, other than those that are asked for."""
+    asked = {case.message.id for case in batch.cases}
+    return {uuid for uuid, owners in owners_of(connection, uuids).items() if owners - asked}
 
 
 def _apply(world: Deps, connection: Connection, message: Message, verdict: Verdict, looked: Mapping[str, Any]) -> None:

@@ -69,7 +69,7 @@ def tell_again(connection: Connection, now: datetime, endpoint_id: UUID, told: S
     """Tell the endpoint of these events, in the order of ``seq``, and return how many are told.
 
     Those that were finished are begun anew, behind what is still to be told of their messages. Those whose delivery is
-    open, or stands in one of the statuses ``unless``, are let be.
+    open, or stands in one of the statuses ``unless``, are let be, but what waits for a later try is due now.
     """
     held = _hold(connection, endpoint_id, told)
     stands = {row.event_id: row.status for row in held}
@@ -85,6 +85,9 @@ def tell_again(connection: Connection, now: datetime, endpoint_id: UUID, told: S
         anew = {name: fresh.excluded[name] for name in ("status", "tries", "due_at", "created_at", "finished_at")}
         statement = fresh.on_conflict_do_update(index_elements=["endpoint_id", "event_id"], set_=anew)
         connection.execute(statement, rows)
+    later = [event.id for event in told if stands.get(event.id) == WAITING]
+    sooner = (_ROWS.endpoint_id == endpoint_id, _ROWS.event_id.in_(later), _ROWS.status == WAITING)
+    connection.execute(update(webhook_deliveries).where(*sooner).values(due_at=now))
     return len(rows)
 
 

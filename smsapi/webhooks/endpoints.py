@@ -184,7 +184,7 @@ def list_attempts(connection: Connection, endpoint: Endpoint, *, limit: int, bef
 
 
 def resend(connection: Connection, now: datetime, endpoint: Endpoint, event_id: UUID) -> None:
-    """Tell the endpoint of this event again, with the same id; one that is still to be told stays as it is.
+    """Tell the endpoint of this event again, with the same id; one that waits for a later try is tried now.
 
     Raises:
         NotFound: there is no such event for this endpoint, or it is kept no more.

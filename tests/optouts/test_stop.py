@@ -146,6 +146,15 @@ def test_error_200_in_a_report_opts_out(app, caller):
     assert len(told(app, "optout.created")) == 1
 
 
+def test_error_200_of_a_message_that_is_redacted_opts_nobody_out(app, caller):
+    message = caller.send().get_json()
+    report(app, message["id"], {"Status": "delivered"}, token=AUTH_TOKEN)
+    assert caller.post(f"/v1/messages/{message['id']}/redact", {}).status_code == 200
+    report(app, message["id"], {"Status": "failed", "ErrorCode": "200"}, token=AUTH_TOKEN)
+    assert caller.get("/v1/opt-outs").get_json()["data"] == []
+    assert told(app, "optout.created") == []
+
+
 def test_a_test_key_s_opt_outs_are_its_own(make_app, make_caller, provider):
     clock = ManualClock(datetime.now(UTC))
     app = make_app({"provider": provider, "clock": clock}, public_url=PUBLIC_URL)

@@ -6,11 +6,12 @@ import pytest
 
 from smsapi.clock import ManualClock
 from smsapi.plivo.lookup import LookupFailed, Page, Record
-from smsapi.plivo.outcomes import Rejected, Unknown
+from smsapi.plivo.outcomes import Accepted, Rejected, Unknown
 from smsapi.plivo.simulator.faults import Rule
-from tests.conftest import eventually, new_caller
+from tests.conftest import AUTH_TOKEN, eventually, new_caller
 from tests.support.api import LANDLINE, TO
 from tests.support.dispatching import ASYNC, attempts_of, counts_by_status, row_of, run_due, world_of
+from tests.support.plivo_calls import PUBLIC_URL, report
 from tests.support.providers import Scripted, page, taken
 
 LOST = Unknown("no answer in time")
@@ -317,3 +318,23 @@ def test_the_message_that_was_resent_and_refused_is_failed(doubtful, clock):
     run_due(world)
     run_due(world)
     assert caller.message(message["id"])["status"] == "failed"
+
+
+def test_a_record_that_only_an_attempt_or_a_report_of_another_message_bears_is_not_taken_for_it(make_app, clock):
+    first, second = (f"{digit * 8}-1111-4111-8111-111111111111" for digit in "12")
+    provider = Scripted(LOST, Accepted(second), LOST, taken())
+    app = make_app({"clock": clock, "provider": provider}, public_url=PUBLIC_URL)
+    world, caller = world_of(app), new_caller(app)
+    # Twice in one: both were taken, and the message shows the second.
+    twice = caller.send(on_unknown="resend").get_json()
+    clock.advance(5)
+    run_due(world)
+    records = [record(clock, uuid=first), record(clock, uuid=second)]
+    report(app, twice["id"], {"Status": "delivered", "MessageUUID": first}, token=AUTH_TOKEN)
+    other = caller.send().get_json()
+    provider.listed = [page(*records)]
+    clock.advance(61)
+    run_due(world)
+    run_due(world)
+    assert decisions(caller, other) == [None, None, "resend", None]
+    assert caller.message(other["id"])["provider"]["message_uuid"] not in {first, second}

@@ -245,6 +245,21 @@ def test_what_was_given_up_is_recovered_in_order_and_one_is_resent(app, caller, 
     assert receiver.taken[1].headers["webhook-id"] == receiver.taken[2].headers["webhook-id"]
 
 
+def test_what_waits_for_a_later_try_is_tried_now_when_it_is_resent(app, caller, receiver, clock):
+    endpoint = endpoint_of(caller, receiver, events=["message.sent"])
+    receiver.answer = lambda _: 500
+    caller.send()
+    for _ in range(4):
+        deliver_due(world_of(app))
+        clock.advance(HOUR)
+    receiver.answer = lambda _: 204
+    assert deliver_due(world_of(app)) == 0
+    event = receiver.asked[0].event["id"]
+    assert caller.post(f"/v1/webhook-endpoints/{endpoint['id']}/events/{event}/resend").status_code == 202
+    assert deliver_due(world_of(app)) == 1
+    assert [each["id"] for each in receiver.events()] == [event]
+
+
 def test_filters_choose_what_an_endpoint_is_told(app, caller, receiver):
     endpoint_of(caller, receiver, events=["message.sent", "optout.*"])
     caller.send()

@@ -31,10 +31,14 @@ def upgrade() -> None:
     _partial("ix_events_not_erased", "events", ["client_id", "at"], "message_id IS NULL AND erased_at IS NULL")
     _partial("ix_inbound_messages_not_erased", "inbound_messages", ["client_id", "received_at"], "from_number <> ''")
     _partial("ix_idempotency_keys_subject_id", "idempotency_keys", ["subject_id"], "subject_id IS NOT NULL")
+    for table in ("message_attempts", "receipts"):
+        _partial(f"ix_{table}_provider_uuid", table, ["provider_uuid"], "provider_uuid IS NOT NULL")
 
 
 def downgrade() -> None:
     """Take them away again."""
+    for table in ("message_attempts", "receipts"):
+        op.drop_index(f"ix_{table}_provider_uuid", table_name=table)
     op.drop_index("ix_idempotency_keys_subject_id", table_name="idempotency_keys")
     op.drop_index("ix_inbound_messages_not_erased", table_name="inbound_messages")
     op.drop_index("ix_events_not_erased", table_name="events")

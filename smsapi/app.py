@@ -47,6 +47,8 @@ from smsapi.web.service_routes import blueprint as service_blueprint
 from smsapi.webhooks.views import blueprint as webhooks_blueprint
 
 MAX_BODY_BYTES = 1024 * 1024
+# Of the delivery reports that come at once to one process. More would only wait for each other and for the store.
+_APPLYING = 2
 _BLUEPRINTS = (
     auth_blueprint,
     batches_blueprint,
@@ -115,7 +117,9 @@ def build_deps(settings: Settings, **replacements: Any) -> Deps:
         "executor": ThreadPoolExecutor(settings.threads, thread_name_prefix="smsapi-inline"),
         "waiting": BoundedSemaphore(max(1, settings.threads * 3 // 4)),
         "uploads": BoundedSemaphore(max(1, settings.threads // 4)),
+        "applying": BoundedSemaphore(_APPLYING),
         "bell": Bell(),
+        "reports": Bell(),
         "retry_policy": RetryPolicy(settings.retry_base_seconds, settings.retry_cap_seconds),
         "random": SystemRandom(),
         "checkpoint": lambda _name: None,

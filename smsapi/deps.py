@@ -40,8 +40,12 @@ class Deps:
     waiting: Semaphore
     # How many long bodies may be read at once, for the same reason.
     uploads: Semaphore
+    # How many delivery reports may be applied at once while Plivo waits; all others are stored, and applied afterwards.
+    applying: Semaphore
     # Rung when there is work for a dispatcher; nobody need be listening.
     bell: Bell
+    # Rung when a report was stored and not applied.
+    reports: Bell
     # How much waits, as of a moment ago.
     pressure: Pressure
     retry_policy: RetryPolicy

@@ -56,6 +56,7 @@ class Sending:
             self._world.bell.answer_with(self.hints.ring)
             if self._dispatcher is None:
                 self._world.database.tell_news_to(self.hints.ring)
+                self._world.reports.answer_with(self.hints.ring)
             self.hints.start()
 
     def listen(self) -> None:
@@ -76,7 +77,7 @@ class Sending:
 
     def _look(self) -> None:
         if self._dispatcher is not None:
-            self._dispatcher.ring()
+            self._dispatcher.wake()
 
 
 def prepare_process(settings: Settings) -> None:

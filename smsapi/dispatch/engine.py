@@ -23,7 +23,7 @@ from smsapi.ids import show_id
 from smsapi.log import get_logger
 from smsapi.privacy.service import erase_old
 from smsapi.receipts.overdue import ask_for_overdue
-from smsapi.receipts.service import apply_waiting
+from smsapi.receipts.reporter import Reporter
 from smsapi.send.begin import Begun
 from smsapi.send.deliver import run
 from smsapi.timekeeping import Timekeeper
@@ -36,9 +36,6 @@ log = get_logger()
 _QUEUE = "messages"
 _STOPPING_SECONDS = 0.005
 _HOUSEKEEPING = timedelta(minutes=10)
-# What is seldom there is looked for once in so many sweeps, so that an idle process asks for little.
-_SELDOM = 8
-_LONG = timedelta(hours=1)
 
 
 class Dispatcher:
@@ -57,6 +54,7 @@ class Dispatcher:
         self._timekeeper = Timekeeper(world)
         self._postman = Postman(world)
         self._maker = Maker(world)
+        self._reporter = Reporter(world)
         self._stopping = threading.Event()
         self._nudged = threading.Event()
         self._hinted = threading.Semaphore(self._threads)
@@ -65,7 +63,6 @@ class Dispatcher:
         self._worker: dramatiq.Worker | None = None
         self._sweeper: threading.Thread | None = None
         self._next_housekeeping: datetime | None = None
-        self._next_waiting: datetime | None = None
         # No middleware: a pump that fails is not retried, since its messages come back by their leases.
         self._broker = StubBroker(middleware=[])
         self._pump: dramatiq.Actor[[], None] = dramatiq.Actor(
@@ -81,6 +78,8 @@ class Dispatcher:
         self._sweeper.start()
         self._postman.start()
         self._maker.start()
+        self._reporter.start()
+        self._world.reports.answer_with(self._reporter.ring)
         self._world.bell.answer_with(self.ring)
         self._world.database.tell_news_to(self._postman.ring)
         self._world.health.register("queue", self.is_alive)
@@ -100,6 +99,7 @@ class Dispatcher:
             self._worker.stop(timeout=int(left * 1000))
         if self._sweeper is not None:
             self._sweeper.join(left)
+        self._reporter.stop(max(0.0, until - time.monotonic()))
         self._maker.stop(max(0.0, until - time.monotonic()))
         self._postman.stop(max(0.0, until - time.monotonic()))
         self._broker.close()
@@ -114,7 +114,12 @@ class Dispatcher:
         self._desk.expect_news()
         self._hint()
         self._maker.ring()
+
+    def wake(self) -> None:
+        """Say that another process stored something: a message, a batch, an event, a report."""
+        self.ring()
         self._postman.ring()
+        self._reporter.ring()
 
     def _hint(self) -> None:
         # More hints than threads are one too many and are dropped.
@@ -187,10 +192,6 @@ class Dispatcher:
         if self._desk.look():
             self._hint()
         now = self._world.clock.now()
-        if self._next_waiting is None or now >= self._next_waiting or now < self._next_waiting - _LONG:
-            # Seldom is there any: most receipts are applied as they come.
-            self._next_waiting = now + timedelta(seconds=self._world.settings.dispatch_sweep_seconds * _SELDOM)
-            apply_waiting(self._world, self._stopping.is_set)
         if self._next_housekeeping is None or now >= self._next_housekeeping:
             self._next_housekeeping = now + _HOUSEKEEPING
             self._forget_expired_keys(now)

@@ -4,7 +4,7 @@ Storing waits for nobody: not for whoever holds the message's row, and not for t
 applied at once is applied by a dispatcher (:func:`apply_waiting`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, update
 
 from smsapi.clock import Clock
 from smsapi.deps import Deps
+from smsapi.errors import Unavailable
 from smsapi.ids import show_id
 from smsapi.log import get_logger
 from smsapi.messages.models import Message, messages
@@ -45,6 +46,8 @@ _DROPPED_AFTER: Final = timedelta(days=1)
 _SOONEST: Final = timedelta(seconds=1)
 _LATEST: Final = timedelta(minutes=10)
 _AT_ONCE: Final = 100
+# Of one transaction, which holds their messages.
+_TOGETHER: Final = 25
 # The recipient told this sender STOP (plivo-facts 2.7).
 _OPTED_OUT_CODE: Final = "200"
 
@@ -99,6 +102,24 @@ def take_receipt(world: Deps, message_id: UUID, receipt: Receipt, *, learnt: Lea
         StoreUnavailable: it is not stored; Plivo reports again where we do not answer 200.
 
     """
+    if not world.applying.acquire(blocking=False):
+        return _keep_only(world, message_id, receipt)
+    try:
+        return _keep_and_apply(world, message_id, receipt, learnt)
+    finally:
+        world.applying.release()
+
+
+def _keep_only(world: Deps, message_id: UUID, receipt: Receipt) -> Applied:
+    """Store it and leave it to a dispatcher, in as much time as it takes whatever the load."""
+    with world.database.statement() as connection:
+        is_new = store.keep(connection, message_id, receipt, world.clock.now(), source="receipt")
+    if is_new:
+        world.reports.ring()
+    return Applied("waits" if is_new else "repeated")
+
+
+def _keep_and_apply(world: Deps, message_id: UUID, receipt: Receipt, learnt: Learnt | None) -> Applied:
     with world.database.transaction() as connection:
         if not store.keep(connection, message_id, receipt, world.clock.now(), source="receipt"):
             return Applied("repeated")
@@ -143,26 +164,48 @@ def apply_waiting(world: Deps, stopping: Callable[[], bool]) -> int:
         now = world.clock.now()
         with world.database.read() as connection:
             due = store.due_messages(connection, now, _AT_ONCE)
-        for message_id in due:
-            _look_again(world, message_id, now)
+        for place in range(0, len(due), _TOGETHER):
+            _look_again_at(world, due[place : place + _TOGETHER], now)
         looked_at += len(due)
         if len(due) < _AT_ONCE:
             break
     return looked_at
 
 
-def _look_again(world: Deps, message_id: UUID, now: datetime) -> None:
-    with world.database.transaction() as connection:
-        since = store.oldest_waiting(connection, message_id)
-        if since is None:
+def _look_again_at(world: Deps, message_ids: Sequence[UUID], now: datetime) -> None:
+    """Apply what waits for these messages, in one transaction: to commit takes longer than all else of it."""
+    done: list[tuple[UUID, Applied]] = []
+    try:
+        with world.database.transaction() as connection:
+            for message_id in message_ids:
+                applied = _look_again(world, connection, message_id, now)
+                if applied is not None:
+                    done.append((message_id, applied))
+    except Unavailable:
+        raise
+    except Exception:  # one that cannot be applied must not keep the others waiting
+        if len(message_ids) > 1:
+            for message_id in message_ids:
+                _look_again_at(world, [message_id], now)
             return
-        applied = _apply_if_free(world, connection, message_id)
-        if applied.result == "parked" and now - since >= _DROPPED_AFTER:
-            store.drop_waiting(connection, message_id)
-            applied = Applied("unknown_message")
-        elif applied.result in {"parked", "waits"}:
-            store.postpone(connection, message_id, now + min(max(now - since, _SOONEST), _LATEST))
-    note(world, show_id("msg", message_id), applied)
+        log.exception("receipt_failed", message_id=show_id("msg", message_ids[0]))
+        with world.database.transaction() as connection:
+            store.postpone(connection, message_ids[0], now + _LATEST)
+    for message_id, applied in done:
+        note(world, show_id("msg", message_id), applied)
+
+
+def _look_again(world: Deps, connection: Connection, message_id: UUID, now: datetime) -> Applied | None:
+    since = store.oldest_waiting(connection, message_id)
+    if since is None:
+        return None
+    applied = _apply_if_free(world, connection, message_id)
+    if applied.result == "parked" and now - since >= _DROPPED_AFTER:
+        store.drop_waiting(connection, message_id)
+        return Applied("unknown_message")
+    if applied.result in {"parked", "waits"}:
+        store.postpone(connection, message_id, now + min(max(now - since, _SOONEST), _LATEST))
+    return applied
 
 
 def note(world: Deps, shown_id: str | None, applied: Applied, **said: Any) -> None:

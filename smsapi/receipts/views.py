@@ -63,7 +63,7 @@ def take_joined_receipt(chunk_id: str) -> Response:
 
 @blueprint.get("/plivo/status/batch/<chunk_id>")
 @operation(
-    summary="Take a delivery report from Plivo on one of the recipients of a joined call, by GET",
+    summary="Take a delivery report from Plivo of a joined call, by GET",
     public="Plivo authenticates itself by its signature",
     answers={200: "text/plain"},
     problems=("signature_invalid",),

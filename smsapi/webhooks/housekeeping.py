@@ -33,6 +33,8 @@ def forget_old_events(world: Deps, stopping: Callable[[], bool]) -> int:
 
 def _forget(world: Deps, connection: Connection, now: datetime, before: datetime) -> int:
     found = _old(connection, before)
+    if not found:
+        return 0
     deliveries, busy = _hold_deliveries(connection, [row.id for row in found])
     old = [row for row in found if row.id not in busy]
     if not old:

@@ -233,7 +233,7 @@ def _recover(shown: str, since: datetime) -> tuple[int, bool] | NotFound:
     idempotent=True,
 )
 def resend_webhook_event(endpoint_id: str, event_id: str) -> Response:
-    """Tell it once more, with the same `webhook-id`, delivered before or not; what waits for a later try is tried now."""
+    """Tell it once more, with the same `webhook-id`, delivered before or not; what waits is tried now."""
     load_optional_body(_nothing, dict)
 
     def act(connection: Connection) -> Answer:

@@ -25,8 +25,10 @@ OPEN = {
     "GET /readyz",
     "GET /plivo/inbound",
     "GET /plivo/status/<message_id>",
+    "GET /plivo/status/batch/<chunk_id>",
     "POST /plivo/inbound",
     "POST /plivo/status/<message_id>",
+    "POST /plivo/status/batch/<chunk_id>",
     "POST /v1/auth/token",
 }
 

@@ -7,6 +7,7 @@ The tree::
     ├── InvalidInput              fields that break a rule, each with its pointer
     ├── MalformedRequest          the body cannot be read at all
     ├── UnsupportedMediaType
+    ├── BodyIncomplete            it broke off before its end
     ├── BodyTooLarge              longer, or of more rows, than is taken
     ├── NotFound
     ├── AuthError
@@ -100,6 +101,12 @@ class UnsupportedMediaType(SmsapiError):
     """The body is of another type than the route takes."""
 
     code = "unsupported_media_type"
+
+
+class BodyIncomplete(SmsapiError):
+    """The body broke off before its end, so that nothing of it was taken."""
+
+    code = "body_incomplete"
 
 
 class BodyTooLarge(SmsapiError):

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from smsapi.errors import BodyTooLarge, MalformedRequest
+from smsapi.errors import BodyIncomplete, BodyTooLarge, MalformedRequest
 
 MEBIBYTE: Final = 1024 * 1024
 MOST_ON_THE_WIRE: Final = 64 * MEBIBYTE
@@ -41,7 +41,8 @@ class Body:
 
         Raises:
             BodyTooLarge: more than 64 MiB came, or it unpacks to more than is read.
-            MalformedRequest: it ended before its time, or is not what it is packed as.
+            BodyIncomplete: it ended before its announced length.
+            MalformedRequest: it is not what it is packed as.
 
         """
         unpacked = 0
@@ -77,7 +78,7 @@ class Body:
             yield piece
         # Cut off in the middle, it may look whole: what had come of it must not be taken for all of it.
         if self._length is not None and arrived != self._length:
-            raise MalformedRequest("The body ended before its announced length.")
+            raise BodyIncomplete("The body ended before its announced length.")
 
     def _unpack(self) -> Iterator[bytes]:
         unpacker, members, begun = zlib.decompressobj(_GZIP), 1, False

@@ -10,7 +10,7 @@ from smsapi.auth.models import Client
 from smsapi.batches.orders import BatchOrder, Broken, Given
 from smsapi.batches.seen import Seen
 from smsapi.batches.store import Reject
-from smsapi.batches.template import Template, TooLong, Unfilled, Unfit, read_template
+from smsapi.batches.template import LONGEST_TEXT, Template, TooLong, Unfilled, Unfit, read_template
 from smsapi.errors import InvalidInput, Refused, SenderNotAllowed, TextTooLong, TooManySegments
 from smsapi.ids import new_id
 from smsapi.messages.present import MICROS
@@ -119,6 +119,9 @@ class Checker:
         self._prices = prices
         self._now = now
         self._seen = Seen()
+        caps = (settings.gsm7_max_units, settings.ucs2_max_units)
+        # smart_encoding may leave characters out. Others have at least one unit each.
+        self._longest = LONGEST_TEXT if message.smart_encoding else max(caps)
         self._verdicts: dict[tuple[str | None, str], _Verdict] = {}
 
     def check(self, row: Given | Broken) -> Good | Reject | None:
@@ -156,7 +159,7 @@ class Checker:
         if reference is not None and (len(reference) > _LONGEST_REFERENCE or _CONTROL.search(reference)):
             raise _Refusal(INVALID_ROW, f"reference must be one line of at most {_LONGEST_REFERENCE} characters.")
         try:
-            return self._terms.template.fill(row.variables)
+            return self._terms.template.fill(row.variables, longest=self._longest)
         except Unfilled as missing:
             raise _Refusal(MISSING_VARIABLE, str(missing)) from None
         except Unfit as unfit:

@@ -116,11 +116,12 @@ class Pieces:
         self._passed = 0
 
     def _touch(self, connection: Connection) -> None:
-        self._heard_at = self._world.clock.now()
+        before, self._heard_at = self._heard_at, self._world.clock.now()
         self.batch = replace(self.batch, heard_at=self._heard_at)
         rows, batch = batches.c, self.batch
         same_key = rows.idempotency_key.is_not_distinct_from(batch.idempotency_key)
-        own = (rows.id == batch.id, rows.status == RECEIVING, same_key)
+        # Whoever gave the upload up for lost has written another moment.
+        own = (rows.id == batch.id, rows.status == RECEIVING, same_key, rows.heard_at == before)
         counted: dict[str, Any] = {name: getattr(batch, name) for name in _COUNTED}
         if connection.execute(update(batches).where(*own).values(**counted).returning(rows.id)).first() is None:
             raise _lost(batch)

@@ -1,12 +1,12 @@
 """Which numbers a batch has had: exact, at less than 21 bytes a number, however many there are."""
 
+import secrets
 from array import array
 from typing import Final
 
 _SMALLEST: Final = 1 << 10
-# Knuth's: it spreads numbers that follow each other, as those of a block do.
-_SPREAD: Final = 0x9E3779B97F4A7C15
-_MASK: Final = (1 << 64) - 1
+# Nobody outside can choose numbers that all want the same few places, which would take hours to put away.
+_SECRET: Final = secrets.randbits(62)
 
 
 class Seen:
@@ -14,7 +14,6 @@ class Seen:
 
     def __init__(self) -> None:
         self._places = array("Q", [0]) * _SMALLEST
-        self._shift = 64 - 10
         self._count = 0
 
     def __contains__(self, number: str) -> bool:
@@ -44,7 +43,8 @@ class Seen:
 
     def _place_of(self, digits: int) -> int:
         places, last = self._places, len(self._places) - 1
-        place = ((digits * _SPREAD) & _MASK) >> self._shift
+        # A pair, because the hash of an integer alone is that integer.
+        place = hash((_SECRET, digits)) & last
         while places[place] and places[place] != digits:
             place = (place + 1) & last
         return place
@@ -52,7 +52,6 @@ class Seen:
     def _grow(self) -> None:
         before = self._places
         self._places = array("Q", [0]) * (2 * len(before))
-        self._shift -= 1
         for digits in before:
             if digits:
                 self._places[self._place_of(digits)] = digits

@@ -40,13 +40,13 @@ class Template:
         """Say whether the text is the same for every row."""
         return not self.names
 
-    def fill(self, variables: Mapping[str, str | None]) -> str:
+    def fill(self, variables: Mapping[str, str | None], *, longest: int = LONGEST_TEXT) -> str:
         """Return the text for a row; nothing in a value is a place again.
 
         Raises:
             Unfilled: a variable is missing, empty, or nothing but white space.
             Unfit: a value has control characters but line ends.
-            TooLong: the text would have more than ``LONGEST_TEXT`` characters.
+            TooLong: the text would have more than ``longest`` characters.
 
         """
         parts, length = [self.literals[0]], len(self.literals[0])
@@ -58,8 +58,8 @@ class Template:
                 raise Unfit(f"The value for {{{{{name}}}}} has a control character (U+{ord(found.group()):04X}).")
             parts += (value, literal)
             length += len(value) + len(literal)
-            if length > LONGEST_TEXT:
-                raise TooLong(f"With its variables the text has more than {LONGEST_TEXT} characters.")
+            if length > longest:
+                raise TooLong(f"With its variables the text has more than {longest} characters.")
         return "".join(parts)
 
 

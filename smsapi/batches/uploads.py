@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 from flask import request
 from flask.wrappers import Response
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from smsapi.auth.guard import caller
 from smsapi.batches.arriving import MEBIBYTE, MOST_ON_THE_WIRE, MOST_UNPACKED, Body
@@ -19,7 +19,7 @@ from smsapi.batches.orders import BatchOrder
 from smsapi.batches.reading import CsvRows, Doubled, JsonLines, JsonList, Rows, read_recipients
 from smsapi.batches.schemas import BatchSchema
 from smsapi.batches.views import blueprint
-from smsapi.errors import BodyTooLarge, MalformedRequest, SmsapiError, Unavailable, UnsupportedMediaType
+from smsapi.errors import BodyIncomplete, BodyTooLarge, MalformedRequest, SmsapiError, Unavailable, UnsupportedMediaType
 from smsapi.web.body import load, load_query
 from smsapi.web.context import deps, request_id, to_response
 from smsapi.web.fields import StrictSchema
@@ -52,7 +52,10 @@ _no_query = StrictSchema()
     takes=(CSV, LINES),
     query=BatchQuerySchema,
     answers={202: BatchSchema, 200: BatchSchema},
-    problems=("sender_not_allowed", "text_too_long", "too_many_segments", "queue_full", "batch_rejected"),
+    problems=(
+        *("body_incomplete", "batch_rejected", "queue_full"),
+        *("sender_not_allowed", "text_too_long", "too_many_segments"),
+    ),
     idempotent=True,
     sends=True,
     streams=True,
@@ -74,12 +77,19 @@ def create_batch() -> Response:
     is_json = request.mimetype not in _ROWS
     packed = _is_packed()
     most = MOST_ON_THE_WIRE if is_json else MOST_UNPACKED
-    body = Body(request.stream.read, gzip=packed, length=request.content_length, most_unpacked=most)
-    with _one_of_few(_is_long()), _read_to_its_end(body):
+    body = Body(_arriving, gzip=packed, length=request.content_length, most_unpacked=most)
+    with _read_to_its_end(body), _one_of_few(_is_long()):
         order, source = _in_json(body) if is_json else _in_file(body)
         asked = Asked(caller(), order, _claim(), request_id())
         given, replayed = take_batch(deps(), asked, source)
     return to_response(given, REPLAYED if replayed else None)
+
+
+def _arriving(size: int) -> bytes:
+    try:
+        return request.stream.read(size)
+    except (OSError, ClientDisconnected):
+        raise BodyIncomplete("The upload broke off, or nothing of it came for too long.") from None
 
 
 class _Source:

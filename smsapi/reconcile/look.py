@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import tuple_, update
+from sqlalchemy import select, tuple_, update
 
 from smsapi.deps import Deps
 from smsapi.messages.models import messages
@@ -106,7 +106,9 @@ class Hold:
         with self._world.database.transaction() as connection:
             # What is settled already has no due time, or one of its own.
             still = (mine, columns.status == UNKNOWN, columns.due_at.is_not(None))
-            connection.execute(update(messages).where(*still).values(due_at=due))
+            # In the order in which whoever settles several holds them.
+            held = select(columns.id).where(*still).order_by(columns.id).with_for_update()
+            connection.execute(update(messages).where(columns.id.in_(held)).values(due_at=due))
         self.until = until
 
     def _half_a_lease(self) -> datetime:

@@ -85,6 +85,11 @@ PROBLEMS: Mapping[str, Problem] = {
         "Read from the beginning, without after, and compare with what you have: events may be missing between the "
         "two. Do not retry as is.",
     ),
+    "body_incomplete": Problem(
+        408,
+        "The body broke off before its end",
+        "Nothing of it was taken. Send it again, with the same Idempotency-Key.",
+    ),
     "body_too_large": Problem(
         413,
         "The body is too large",

@@ -2,6 +2,7 @@
 
 import gzip
 import random
+from itertools import groupby
 
 import pytest
 from hypothesis import given, settings
@@ -102,3 +103,14 @@ def test_the_numbers_that_were_seen_are_exact_and_take_little_room():
     assert len(seen) == len(known)
     assert all(number in seen for number in known)
     assert not any(f"+9{each:06}" in seen for each in range(1000, 2000) if f"+9{each:06}" not in known)
+
+
+def test_numbers_that_are_chosen_to_meet_do_not_meet():
+    # Steps of Fibonacci's numbers, which a plain multiplication puts side by side.
+    first, second = 1_836_311_903, 1_134_903_170
+    chosen = [f"+{491_000_000_000_000 + i * first + j * second}" for j in range(4) for i in range(2_000)]
+    seen = Seen()
+    for number in chosen:
+        seen.add(number)
+    longest = max(len(list(run)) for taken, run in groupby(seen._places, key=bool) if taken)
+    assert longest < 300

@@ -189,7 +189,7 @@ def test_a_body_that_is_shorter_than_its_length_is_no_batch(store, caller):
     """A caller that died on the way: what came looks like a whole file."""
     body = f"to\n{A}\n{B}\n".encode()
     answer = stream(caller, io.BytesIO(body), length=len(body) + 20)
-    assert (answer.status_code, answer.get_json()["code"]) == (400, "malformed_request")
+    assert (answer.status_code, answer.get_json()["code"]) == (408, "body_incomplete")
     assert left_behind(store) == {}
 
 

@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain
 
 import pytest
+from sqlalchemy import update
 
 from smsapi.batches.intake import forget_abandoned
+from smsapi.batches.models import batches
 from smsapi.clock import ManualClock
 from tests.support.uploading import Held, left_behind, numbers, stream, upload
 
@@ -174,6 +176,21 @@ def test_an_upload_without_a_key_that_was_swept_away_is_told_so(make_app, make_c
         assert forget_abandoned(app.extensions["smsapi"], lambda: False) == 1
         held.go_on.set()
         answer = silent.result(20)
+    assert (answer.status_code, answer.get_json()["code"]) == (503, "unavailable")
+    assert left_behind(store_of(app)) == {}
+
+
+def test_an_upload_that_is_just_being_swept_away_is_not_accepted(make_app, make_caller, clock):
+    def give_up(step):
+        if step == "upload.read":
+            # As whoever sweeps writes it first, before the rows are deleted one by one.
+            with store_of(app).transaction() as connection:
+                connection.execute(
+                    update(batches).values(idempotency_key=None, heard_at=clock.now() - timedelta(days=1))
+                )
+
+    app = make_app({"clock": clock, "checkpoint": give_up})
+    answer = upload(make_caller(app), FILE)
     assert (answer.status_code, answer.get_json()["code"]) == (503, "unavailable")
     assert left_behind(store_of(app)) == {}
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, true, tuple_, update
 
 from smsapi.batches.making import make_canceled
 from smsapi.batches.models import CHECKED, REJECTED, batch_rejects, batch_rows, batches
@@ -39,13 +39,28 @@ def forget_old(connection: Connection, client_id: UUID, until: datetime, *, limi
 
 
 def forget_number(connection: Connection, number: str) -> int:
-    """Erase what stood in refused rows where it was this number (E.164), however it was written; return how many."""
+    """Erase what stood in refused rows where it was this number (E.164), however it was written; return how many.
+
+    All refused rows are looked through, since none can be found by a number; in parts, each a statement of its own that
+    takes well under a second, however many they are.
+    """
     digits = number.removeprefix("+")[-_TELLING_DIGITS:]
-    stood: ColumnElement[str] = batch_rejects.c.value
+    rows, place = batch_rejects.c, tuple_(batch_rejects.c.batch_id, batch_rejects.c.row)
+    stood: ColumnElement[str] = rows.value
     for mark in _BETWEEN:
         stood = func.replace(stood, mark, "")
-    named = or_(stood.contains(digits, autoescape=True), batch_rejects.c.message.contains(digits, autoescape=True))
-    return connection.execute(update(batch_rejects).where(named).values(_NOTHING)).rowcount
+    # Taking out the marks costs the most, so not of what is forgotten already.
+    written = and_(rows.value != "", stood.contains(digits, autoescape=True))
+    named = or_(written, rows.message.contains(digits, autoescape=True))
+    forgotten = 0
+    behind: ColumnElement[bool] = true()
+    while True:
+        last = connection.execute(_IN_ORDER.where(behind).offset(_REJECTS_AT_ONCE - 1).limit(1)).one_or_none()
+        part: ColumnElement[bool] = true() if last is None else place <= tuple_(last.batch_id, last.row)
+        forgotten += connection.execute(update(batch_rejects).where(behind, part, named).values(_NOTHING)).rowcount
+        if last is None:
+            return forgotten
+        behind = place > tuple_(last.batch_id, last.row)
 
 
 def cancel_rows_to(world: Deps, number: str) -> int:
@@ -83,4 +98,7 @@ def _forget_rejects(connection: Connection, batch_id: UUID) -> int:
     return connection.execute(update(batch_rejects).where(*own).values(_NOTHING)).rowcount
 
 
+_IN_ORDER: Final = select(batch_rejects.c.batch_id, batch_rejects.c.row).order_by(
+    batch_rejects.c.batch_id, batch_rejects.c.row
+)
 _NOTHING: Final = {"value": "", "message": batch_rejects.c.code}

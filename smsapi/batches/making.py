@@ -94,7 +94,8 @@ def _make(
     status = CANCELED if canceled else begins
     # To the millisecond, as it is shown: what is filtered by a shown time is then exact.
     created = _to_the_millisecond(batch.accepted_at or now)
-    due = None if canceled else batch.send_at or now
+    # Made after its time, it does not go before what others were given to send since then.
+    due = None if canceled else max(batch.send_at or now, now)
     values = {**given, "status": status, "due": due, "created": created, "updated": now}
     connection.execute(which.messages, values)
     data = {"by": "batch", "batch_id": show_id("bat", batch.id)} if canceled else {}

@@ -8,25 +8,27 @@ from smsapi.batches.models import CANCELED, FINISHED, REJECTED, SENDING, Batch
 from smsapi.clock import rfc3339
 from smsapi.ids import show_id
 from smsapi.messages.present import show_micros
-from smsapi.messages.statuses import QUEUED, SCHEDULED, UNKNOWN
+from smsapi.messages.statuses import DELIVERED, QUEUED, SCHEDULED, SENT, UNDELIVERED, UNKNOWN
 from smsapi.messages.statuses import SENDING as IN_A_CALL
 
 # Of what is not over yet: it will leave, or its fate will be found out.
 OPEN: Final = (SCHEDULED, QUEUED, IN_A_CALL, UNKNOWN)
+# Plivo has it, or may have it. What failed, expired or was canceled never left.
+HAS_LEFT: Final = (UNKNOWN, SENT, DELIVERED, UNDELIVERED)
 # A rate of less time would be that of one call.
 _SHORTEST: Final = timedelta(seconds=2)
 
 
-def count_left(batch: Batch, counts: Mapping[str, int]) -> int:
+def count_over(batch: Batch, counts: Mapping[str, int]) -> int:
     """Return how many accepted rows of the batch wait no more, and are not in doubt: they left, or never will."""
     return batch.accepted - sum(counts[status] for status in OPEN)
 
 
 def rate_of(batch: Batch, counts: Mapping[str, int], now: datetime) -> float | None:
-    """Return how many rows a second left of late, or None where nobody can tell: it is not sending, or just began."""
+    """Return how many rows a second were over of late, or None where nobody can tell: not sending, or just begun."""
     if batch.status != SENDING or batch.mark_at is None or now - batch.mark_at < _SHORTEST:
         return None
-    return max(0, count_left(batch, counts) - batch.mark_left) / (now - batch.mark_at).total_seconds()
+    return max(0, count_over(batch, counts) - batch.mark_left) / (now - batch.mark_at).total_seconds()
 
 
 def present_batch(batch: Batch, counts: Mapping[str, int], *, now: datetime, stopped: bool = False) -> dict[str, Any]:
@@ -81,7 +83,7 @@ def present_end(batch: Batch, counts: Mapping[str, int]) -> dict[str, Any]:
 def _expected_end(batch: Batch, counts: Mapping[str, int], now: datetime, rate: float | None) -> datetime | None:
     if not rate or batch.status in {FINISHED, CANCELED, REJECTED}:
         return None
-    seconds = (batch.accepted - count_left(batch, counts)) / rate
+    seconds = (batch.accepted - count_over(batch, counts)) / rate
     try:
         return now + timedelta(seconds=seconds)
     except OverflowError:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 from smsapi.batches import models
 from smsapi.batches.making import MOST_AT_ONCE, make_messages, move_counts
 from smsapi.batches.models import Batch, batch_changes
-from smsapi.batches.present import OPEN, count_left, present_end
+from smsapi.batches.present import HAS_LEFT, OPEN, count_over, present_end
 from smsapi.batches.store import change_batch, counts_of
 from smsapi.db import call_it_news
 from smsapi.deps import Deps
@@ -21,8 +21,9 @@ from smsapi.errors import TooLate
 from smsapi.events.models import events
 from smsapi.events.store import record_event
 from smsapi.ids import new_id, show_id
+from smsapi.messages.lanes import NAMES as LANES
 from smsapi.messages.models import WAITS, messages
-from smsapi.messages.statuses import CANCELED, EXPIRED, QUEUED, SCHEDULED, SENT, WAITING
+from smsapi.messages.statuses import CANCELED, QUEUED, SCHEDULED, SENT, WAITING
 
 # Made and waiting at once: some seconds' worth, so that those who send never wait for the next part.
 MOST_WAITING: Final = 5_000
@@ -54,13 +55,15 @@ def advance(world: Deps, connection: Connection, batch: Batch) -> Batch:
     now, made = world.clock.now(), batch.made
     moved = fold(world, connection, batch)
     world.checkpoint("batch.folded")
-    batch, counts = _make(world, connection, batch, now)
+    batch, counts = _make(world, connection, batch, now, moved=moved)
     world.checkpoint("batch.made")
-    stirred = moved or batch.made > made
+    stirred = moved > 0 or batch.made > made
     if batch.canceled_at is not None:
         stirred = cancel_waiting(world, connection, batch, limit=MOST_AT_ONCE) > 0 or stirred
         counts = counts_of(connection, batch)
-    return _written(world, connection, batch, counts, now, stirred=stirred)
+    # Where there was more than is added up at once, the rest is for now: every reader has to count it.
+    look_at = now if moved >= _MOST_CHANGES else None
+    return _written(world, connection, batch, counts, now, stirred=stirred, look_at=look_at)
 
 
 def cancel(world: Deps, connection: Connection, batch: Batch) -> Batch:
@@ -88,22 +91,27 @@ def is_over(batch: Batch, counts: Mapping[str, int]) -> bool:
     return batch.made == batch.accepted and not any(counts[status] for status in OPEN)
 
 
-def fold(world: Deps, connection: Connection, batch: Batch) -> bool:
-    """Add what changed to the counts of the batch, which is locked; say whether there was anything.
+def fold(world: Deps, connection: Connection, batch: Batch) -> int:
+    """Add what changed to the counts of the batch, which is locked; return how many changes that were.
 
-    No more than twenty thousand changes at once; the others are for the next time, and are counted by every reader.
+    No more than twenty thousand at once, and then there may be others: they are counted by every reader until the next
+    time, which had better be soon.
     """
     if world.database.is_postgresql:
         # One statement: what is deleted is what is counted, whatever is committed meanwhile.
-        return connection.execute(_FOLD, {"batch_id": batch.id, "most": _MOST_CHANGES}).rowcount > 0
+        taken: int = connection.execute(_FOLD, {"batch_id": batch.id, "most": _MOST_CHANGES}).scalar_one()
+        return taken
     # The write lock is ours, so that nothing comes between.
-    moved: dict[str, int] = {}
-    for row in connection.execute(_CHANGES, {"of_batch": batch.id}):
+    taken, last = connection.execute(_FIRST_CHANGES, {"of_batch": batch.id}).one()
+    if not taken:
+        return 0
+    given, moved = {"of_batch": batch.id, "last": last}, dict[str, int]()
+    for row in connection.execute(_CHANGES, given):
         moved[row.was] = moved.get(row.was, 0) - row.rows
         moved[row.now] = moved.get(row.now, 0) + row.rows
     move_counts(world, connection, batch, moved)
-    connection.execute(_DELETE_CHANGES, {"of_batch": batch.id})
-    return bool(moved)
+    connection.execute(_DELETE_CHANGES, given)
+    return taken
 
 
 def cancel_waiting(world: Deps, connection: Connection, batch: Batch, *, limit: int) -> int:
@@ -133,37 +141,59 @@ def cancel_waiting(world: Deps, connection: Connection, batch: Batch, *, limit: 
     return len(ids)
 
 
-def _make(world: Deps, connection: Connection, batch: Batch, now: datetime) -> tuple[Batch, Mapping[str, int]]:
+def _make(
+    world: Deps, connection: Connection, batch: Batch, now: datetime, *, moved: int
+) -> tuple[Batch, Mapping[str, int]]:
     counts = counts_of(connection, batch)
-    room = _room(batch, counts, now)
-    if batch.made < batch.accepted and room > 0:
-        batch = make_messages(world, connection, batch, limit=room)
-    return batch, counts
+    if batch.made == batch.accepted:
+        return batch, counts
+    room = _room(batch, _waiting(batch, counts))
+    if not room and not moved and batch.send_at is not None and batch.send_at <= now:
+        # Nothing leaves: what was put off to another time must not keep the rest waiting for it.
+        room = _room(batch, _waiting(batch, counts) - _count_put_off(connection, batch, now))
+    return (make_messages(world, connection, batch, limit=room) if room else batch), counts
 
 
-def _room(batch: Batch, counts: Mapping[str, int], now: datetime) -> int:
-    if batch.canceled_at is not None or (batch.send_at is not None and batch.send_at > now):
-        return MOST_AT_ONCE
+def _waiting(batch: Batch, counts: Mapping[str, int]) -> int:
     # Rows that are not made yet count as waiting, too.
-    waiting = counts[QUEUED] + counts[SCHEDULED] - (batch.accepted - batch.made)
-    return MOST_AT_ONCE if waiting + MOST_AT_ONCE <= MOST_WAITING else 0
+    return counts[QUEUED] + counts[SCHEDULED] - (batch.accepted - batch.made)
+
+
+def _room(batch: Batch, waiting: int) -> int:
+    """Return how many rows may be made while so many messages wait; what is canceled at once waits for nobody."""
+    return MOST_AT_ONCE if batch.canceled_at is not None or waiting + MOST_AT_ONCE <= MOST_WAITING else 0
+
+
+def _count_put_off(connection: Connection, batch: Batch, now: datetime) -> int:
+    """Return how many messages of the batch their sender has put off to a later time, in whichever lane they wait."""
+    where = (messages.c.lane.in_(LANES), messages.c.client_id == batch.client_id, messages.c.batch_id == batch.id)
+    later = (WAITS, messages.c.status == SCHEDULED, messages.c.due_at > now)
+    found = select(messages.c.id).where(*where, *later).limit(MOST_WAITING).subquery()
+    return connection.execute(select(func.count()).select_from(found)).scalar_one()
 
 
 def _written(
-    world: Deps, connection: Connection, batch: Batch, counts: Mapping[str, int], now: datetime, *, stirred: bool
+    world: Deps,
+    connection: Connection,
+    batch: Batch,
+    counts: Mapping[str, int],
+    now: datetime,
+    *,
+    stirred: bool,
+    look_at: datetime | None,
 ) -> Batch:
     values: dict[str, Any] = {}
-    if batch.started_at is None and batch.accepted > sum(counts[each] for each in _NOT_BEGUN):
-        values |= {"started_at": now, "mark_at": now, "mark_left": count_left(batch, counts)}
+    if batch.started_at is None and any(counts[each] for each in HAS_LEFT):
+        values |= {"started_at": now, "mark_at": now, "mark_left": count_over(batch, counts)}
         if batch.status in {models.QUEUED, models.SCHEDULED}:
             values["status"] = models.SENDING
     elif batch.mark_at is not None:
-        values |= _mark(batch.mark_at, batch.mark_left, count_left(batch, counts), now)
+        values |= _mark(batch.mark_at, batch.mark_left, count_over(batch, counts), now)
     ends = batch.finished_at is None and is_over(batch, counts)
     if ends:
         values |= {"finished_at": now, "status": models.FINISHED if batch.canceled_at is None else models.CANCELED}
     finished_at = now if ends else batch.finished_at
-    due_at = _next_look(batch, counts, now, finished_at=finished_at, stirred=stirred)
+    due_at = look_at or _next_look(batch, counts, now, finished_at=finished_at, stirred=stirred)
     batch = change_batch(connection, batch, **values, due_at=due_at)
     if ends:
         data = present_end(batch, counts)
@@ -190,16 +220,16 @@ def _next_look(
 ) -> datetime | None:
     if finished_at is not None:
         return _next_reports(counts, now, finished_at, stirred=stirred)
-    all_made = batch.made == batch.accepted
-    if batch.send_at is not None and batch.send_at > now and all_made and batch.canceled_at is None:
-        return min(batch.send_at, now + _SCHEDULED)
+    has_room = batch.made < batch.accepted and _room(batch, _waiting(batch, counts)) > 0
+    if batch.send_at is not None and batch.send_at > now and batch.canceled_at is None:
+        return now if has_room else min(batch.send_at, now + _SCHEDULED)
     is_fresh = now - (batch.send_at or batch.accepted_at or now) < _FRESH
     if not stirred:
         return now + (_WHILE_FRESH if is_fresh else _QUIET)
     if batch.canceled_at is not None:
         return now if any(counts[status] for status in WAITING) else now + _NEXT
-    if not all_made:
-        return now if _room(batch, counts, now) > 0 else now + _SOON
+    if batch.made < batch.accepted:
+        return now if has_room else now + _SOON
     return now + (_WHILE_FRESH if is_fresh else _NEXT)
 
 
@@ -210,7 +240,6 @@ def _next_reports(counts: Mapping[str, int], now: datetime, finished_at: datetim
     return now + max(_NEXT, min(_REPORTS_LONGEST, age / 10))
 
 
-_NOT_BEGUN: Final = (SCHEDULED, QUEUED, CANCELED, EXPIRED)
 _INSERT_EVENT: Final = insert(events)
 _FOLD: Final = text(
     """
@@ -220,16 +249,21 @@ _FOLD: Final = text(
         RETURNING was, now
     ), moved AS (
         SELECT was AS status, -1 AS rows FROM gone UNION ALL SELECT now, 1 FROM gone
+    ), added AS (
+        INSERT INTO batch_counts (batch_id, status, rows)
+        SELECT CAST(:batch_id AS uuid), status, SUM(rows) FROM moved GROUP BY status
+        ON CONFLICT (batch_id, status) DO UPDATE SET rows = batch_counts.rows + excluded.rows
     )
-    INSERT INTO batch_counts (batch_id, status, rows)
-    SELECT CAST(:batch_id AS uuid), status, SUM(rows) FROM moved GROUP BY status
-    ON CONFLICT (batch_id, status) DO UPDATE SET rows = batch_counts.rows + excluded.rows
+    SELECT COUNT(*) FROM gone
     """
 )
 _OF_BATCH: Final = batch_changes.c.batch_id == bindparam("of_batch")
+_FIRST: Final = select(batch_changes.c.id).where(_OF_BATCH).order_by(batch_changes.c.id).limit(_MOST_CHANGES).subquery()
+_FIRST_CHANGES: Final = select(func.count(), func.max(_FIRST.c.id))
+_THOSE: Final = (_OF_BATCH, batch_changes.c.id <= bindparam("last"))
 _CHANGES: Final = (
     select(batch_changes.c.was, batch_changes.c.now, func.count().label("rows"))
-    .where(_OF_BATCH)
+    .where(*_THOSE)
     .group_by(batch_changes.c.was, batch_changes.c.now)
 )
-_DELETE_CHANGES: Final = delete(batch_changes).where(_OF_BATCH)
+_DELETE_CHANGES: Final = delete(batch_changes).where(*_THOSE)

@@ -49,7 +49,9 @@ class BatchSchema(StrictSchema):
     rate_per_second = fields.Float(
         required=True,
         allow_none=True,
-        metadata={"description": "How many left a second, over the last ten seconds or so. Null: not known."},
+        metadata={
+            "description": "How many rows a second left, or turned out never to leave, over the last ten seconds or so. Null: not known."
+        },
     )
     expected_end_at = fields.DateTime(
         required=True,

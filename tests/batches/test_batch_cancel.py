@@ -174,6 +174,16 @@ def test_a_scheduled_batch_is_canceled_before_its_time(calling, clock):
     assert run_due(world_of(caller.app)) == 0
 
 
+def test_a_large_scheduled_batch_is_canceled_with_the_rows_that_are_not_made_yet(calling, clock):
+    caller = calling()
+    batch_id = stage(caller, 6500, send_at=clock.now() + timedelta(hours=1))
+    tend_all(caller)
+    cancel(caller, batch_id)
+    tend_all(caller)
+    assert counts(caller, batch_id) == counted(caller, batch_id) == {"canceled": 6500}
+    assert get_batch(caller, batch_id)["finished_at"] == rfc3339(clock.now())
+
+
 def test_one_of_it_that_was_changed_to_go_elsewhere_is_canceled_too(calling, clock):
     caller = calling()
     batch_id = stage(caller, 2, made=2, send_at=clock.now() + timedelta(hours=1))

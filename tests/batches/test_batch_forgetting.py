@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from smsapi.batches.models import batches
 from smsapi.clock import ManualClock
@@ -141,3 +141,23 @@ def test_a_refused_row_forgets_the_number_however_it_was_written(caller, value):
     add_rejects(caller, batch_id, [refused(2, value), other])
     assert erase_number(world_of(caller.app), "+4915112345678").rows["batches"] == 1
     assert rejects_of(caller, batch_id) == [refused(2, "", "invalid_number"), other]
+
+
+def test_a_number_in_very_many_refused_rows_is_looked_for_in_parts(caller):
+    found = [stage(caller, 0, rejected=30_000, total=30_000) for _ in range(2)]
+    for batch_id in found:
+        # Every third row is somebody else's, and the last ones of both batches are theirs.
+        rows = [(row, "+4915187654321" if row % 3 == 1 else "0151 12345678") for row in range(2, 30_002)]
+        add_rejects(caller, batch_id, [refused(row, value) for row, value in rows])
+    world, changed = world_of(caller.app), []
+
+    def note(_connection, cursor, statement, *_):
+        if statement.startswith("UPDATE batch_rejects"):
+            changed.append(cursor.rowcount)
+
+    event.listen(world.database.engine, "after_cursor_execute", note)
+    assert erase_number(world, "+4915112345678").rows["batches"] == sum(changed) == 40_000
+    assert max(changed) <= 20_000
+    assert "12345678" not in everything_stored(caller.app)
+    assert [each["value"] for each in rejects_of(caller, found[1])[:3]] == ["", "", "+4915187654321"]
+    assert erase_number(world, "+4915112345678").rows["batches"] == 0

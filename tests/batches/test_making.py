@@ -131,18 +131,46 @@ def test_no_more_than_five_thousand_wait_and_the_next_are_made_as_those_leave(ca
     assert counts(caller, batch_id) == {"queued": 6000, "sent": 1000}
 
 
-def test_what_is_scheduled_is_made_at_once_however_much_it_is(calling, clock):
+def test_what_is_scheduled_is_made_up_to_five_thousand_and_goes_on_at_its_time(calling, clock):
     caller = calling()
-    send_at = clock.now() + timedelta(hours=2)
-    batch_id = stage(caller, 6000, send_at=send_at)
+    send_at = clock.now() + timedelta(minutes=10)
+    batch_id = stage(caller, 7000, made=1000, send_at=send_at)
     tend_all(caller)
     found = all_messages(caller, batch_id)
-    assert len(found) == 6000
+    assert len(found) == 5000
     assert {(row.status, row.due_at, row.send_at) for row in found} == {("scheduled", send_at, send_at)}
     # What a change to the message would be held to.
     assert found[0].bounds == {"max_segments": 2}
-    assert counts(caller, batch_id) == {"scheduled": 6000}
+    assert counts(caller, batch_id) == {"scheduled": 7000}
+    clock.advance(599)
+    tend_all(caller)
+    assert made_of(caller, batch_id).made == 5000
+    assert made_of(caller, batch_id).due_at == send_at
     assert get_batch(caller, batch_id)["status"] == "scheduled"
+    clock.advance(2)
+    move(caller, batch_id, "scheduled", "sent", 1000)
+    tend_all(caller)
+    late = all_messages(caller, batch_id)[5000:]
+    assert len(late) == 1000
+    # Behind what others were told to send since then, in its turn.
+    assert {(row.status, row.due_at, row.send_at) for row in late} == {("scheduled", clock.now(), send_at)}
+    assert counts(caller, batch_id) == {"scheduled": 6000, "sent": 1000}
+    shown = get_batch(caller, batch_id)
+    assert (shown["status"], shown["started_at"]) == ("sending", rfc3339(clock.now()))
+
+
+def test_what_of_a_scheduled_batch_was_put_off_keeps_the_rest_of_it_from_nothing(calling, clock):
+    caller = calling()
+    send_at, later = clock.now() + timedelta(minutes=10), clock.now() + timedelta(days=3)
+    batch_id = stage(caller, 5500, send_at=send_at)
+    tend_all(caller)
+    put_off = {"send_at": later, "due_at": later}
+    with world_of(caller.app).database.transaction() as connection:
+        connection.execute(update(messages).where(messages.c.batch_id == uuid_of_batch(batch_id)).values(**put_off))
+    clock.advance(600)
+    tend_all(caller)
+    assert made_of(caller, batch_id).made == 5500
+    assert len([row for row in all_messages(caller, batch_id) if row.due_at <= clock.now()]) == 500
 
 
 def test_a_batch_of_a_test_key_waits_in_the_lane_of_tests(calling):

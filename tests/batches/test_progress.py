@@ -18,7 +18,7 @@ from tests.conftest import eventually
 from tests.support.auth import at_once
 from tests.support.dispatching import run_due, world_of
 from tests.support.providers import Died, Scripted, taken
-from tests.support.staged import counted, counts, get_batch, move, stage, tend_all
+from tests.support.staged import counted, counts, get_batch, move, number_of, stage, tend_all
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -267,6 +267,51 @@ def test_many_changes_at_once_are_added_up_in_parts_and_are_exact_in_between(cal
         clock.advance(5)
     assert changes_of(caller) == 0
     assert len(seen) > 1
+
+
+def test_many_reports_after_the_end_are_added_up_without_a_rest(caller, clock):
+    batch_id = stage(caller, 5000, made=5000)
+    move(caller, batch_id, "queued", "sent", 5000)
+    tend_all(caller)
+    clock.advance(1)
+    tend_all(caller)
+    assert get_batch(caller, batch_id)["status"] == "finished"
+    clock.advance(3600)
+    for before, after in [("sent", "unknown"), ("unknown", "sent")] * 2 + [("sent", "delivered")]:
+        move(caller, batch_id, before, after, 5000)
+    assert changes_of(caller) == 25_000
+    tend_due(world_of(caller.app), lambda: False)
+    assert changes_of(caller) == 5000
+    assert counts(caller, batch_id) == {"delivered": 5000}
+    tend_all(caller)
+    assert changes_of(caller) == 0
+    assert counts(caller, batch_id) == {"delivered": 5000}
+
+
+@pytest.mark.parametrize("status", ["failed", "expired", "canceled", "sending"])
+def test_nothing_has_left_with_a_row_that_plivo_never_had(caller, clock, status):
+    batch_id = stage(caller, 3, made=3)
+    move(caller, batch_id, "queued", status, 1)
+    tend_all(caller)
+    shown = get_batch(caller, batch_id)
+    assert (shown["status"], shown["started_at"]) == ("queued", None)
+    clock.advance(4)
+    move(caller, batch_id, "queued", "unknown", 1)
+    tend_all(caller)
+    shown = get_batch(caller, batch_id)
+    assert (shown["status"], shown["started_at"]) == ("sending", rfc3339(clock.now()))
+
+
+def test_a_batch_of_which_no_row_may_be_sent_ends_without_having_started(caller, clock):
+    batch_id = stage(caller, 2, made=2)
+    for row in (2, 3):
+        assert caller.request("PUT", f"/v1/opt-outs/{number_of(row)}").status_code in {200, 201}
+    run_due(world_of(caller.app))
+    assert counts(caller, batch_id) == {"failed": 2}
+    tend_all(caller)
+    shown = get_batch(caller, batch_id)
+    assert (shown["status"], shown["started_at"]) == ("finished", None)
+    assert world_of(caller.app).provider.asked == []
 
 
 @pytest.mark.parametrize("point", ["batch.folded", "batch.finished", "batch.tended"])

@@ -14,6 +14,7 @@ from tests.conftest import eventually, new_caller
 from tests.support.command import called
 from tests.support.dispatching import ASYNC, run_due, world_of
 from tests.support.providers import Scripted
+from tests.support.staged import stage
 
 LANES = ("otp", "transactional", "marketing")
 
@@ -199,6 +200,15 @@ def test_a_drain_does_not_wait_for_what_is_scheduled_nor_for_a_person(make_app, 
     caller.send(on_unknown="hold")
     caller.send(send_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
     assert run("queue", "drain", "--timeout", "0").startswith("Nothing is due")
+
+
+def test_a_drain_counts_the_rows_of_batches_that_are_not_messages_yet(make_app, database_url):
+    caller = new_caller(make_app())
+    stage(caller, 30, made=10)
+    stage(caller, 7, send_at=datetime.now(UTC) + timedelta(hours=1))
+    done = called("queue", "drain", "--timeout", "0", SMSAPI_DATABASE_URL=database_url)
+    assert isinstance(done.exception, SmsapiError)
+    assert "30 waiting" in done.exception.detail
 
 
 def test_a_drain_that_takes_too_long_says_what_is_left_and_what_is_paused(make_app, database_url, run):

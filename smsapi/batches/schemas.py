@@ -50,7 +50,8 @@ class BatchSchema(StrictSchema):
         required=True,
         allow_none=True,
         metadata={
-            "description": "How many rows a second left, or turned out never to leave, over the last ten seconds or so. Null: not known."
+            "description": "How many rows a second left, or turned out never to leave, over the last ten seconds or so. "
+            "Null: not known."
         },
     )
     expected_end_at = fields.DateTime(

@@ -2,13 +2,14 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, bindparam, func, insert, select, union_all, update
+from sqlalchemy import Connection, Select, bindparam, func, insert, or_, select, union_all, update
 
 from smsapi.auth.models import Caller
-from smsapi.batches.models import Batch, batch_changes, batch_counts, batch_rejects, batches, to_batch
+from smsapi.batches.models import DUE, Batch, batch_changes, batch_counts, batch_rejects, batches, to_batch
 from smsapi.errors import NotFound
 from smsapi.messages.statuses import QUEUED, SCHEDULED, STATUSES
 
@@ -140,3 +141,13 @@ def _counts() -> Select[Any]:
 
 
 _COUNTS: Final = _counts()
+
+
+def count_unmade(connection: Connection, now: datetime) -> int:
+    """Return how many rows of all batches are to be sent by now and are not messages yet."""
+    rows = batches.c
+    is_time = or_(rows.send_at.is_(None), rows.send_at <= now)
+    open_ones = (DUE, rows.accepted_at.is_not(None), rows.canceled_at.is_(None), is_time)
+    query = select(func.coalesce(func.sum(rows.accepted - rows.made), 0)).where(*open_ones)
+    count: int = connection.execute(query).scalar_one()
+    return int(count)

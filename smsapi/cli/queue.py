@@ -1,11 +1,13 @@
 """``smsapi queue``: what waits and why, holding it back, letting it go on, and waiting until it is done."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import click
 
+from smsapi.batches.store import count_unmade
 from smsapi.cli.admin import as_json, open_database, print_json
 from smsapi.clock import Clock, rfc3339
 from smsapi.db import Database
@@ -141,6 +143,7 @@ def drain(database: Database, clock: Clock, *, timeout_seconds: float, tell: Cal
         now = clock.now()
         with database.read() as connection:
             found = count_unsettled(connection, now)
+            found = replace(found, waiting=found.waiting + count_unmade(connection, now))
         if found.remaining == 0 or now >= until:
             return found
         tell(found)

@@ -50,7 +50,7 @@ class BatchSchema(StrictSchema):
         required=True,
         allow_none=True,
         metadata={
-            "description": "How many rows a second left, or turned out never to leave, over the last ten seconds or so. "
+            "description": "How many rows a second left, or turned out never to leave, over the last ten seconds. "
             "Null: not known."
         },
     )

@@ -1,6 +1,5 @@
 """What keeps batches going, on a thread of its own: rows made into messages, counts added up, ends noticed."""
 
-import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
@@ -15,6 +14,7 @@ from smsapi.deps import Deps
 from smsapi.errors import Unavailable
 from smsapi.ids import show_id
 from smsapi.log import get_logger
+from smsapi.lookout import Lookout
 
 log = get_logger()
 
@@ -33,39 +33,27 @@ class Maker:
 
     def __init__(self, world: Deps) -> None:
         self._world = world
-        self._nudged = threading.Event()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._lookout = Lookout(
+            "batches",
+            self._tend,
+            longest_seconds=world.settings.dispatch_sweep_seconds,
+            shortest_seconds=_SHORTEST_REST_SECONDS,
+        )
 
     def start(self) -> None:
         """Start to look for batches that are due."""
-        self._thread = threading.Thread(target=self._run, name="smsapi-batches", daemon=True)
-        self._thread.start()
+        self._lookout.start()
 
     def stop(self, timeout_seconds: float = 30.0) -> None:
         """Begin no further step; the one that is under way may end within the time."""
-        self._stopping.set()
-        self._nudged.set()
-        if self._thread is not None:
-            self._thread.join(timeout_seconds)
+        self._lookout.stop(timeout_seconds)
 
     def ring(self) -> None:
         """Say that there may be something new."""
-        self._nudged.set()
+        self._lookout.ring()
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._nudged.clear()
-            rest = sweep = self._world.settings.dispatch_sweep_seconds
-            try:
-                rest = tend_due(self._world, self._stopping.is_set)
-            except Unavailable:
-                log.warning("batches_wait", reason="the database does not answer")
-            except Exception:  # the thread must live on; what was not committed is done again
-                log.exception("batches_failed")
-            if rest > 0:
-                self._stopping.wait(min(rest, _SHORTEST_REST_SECONDS))
-                self._nudged.wait(min(rest, sweep))
+    def _tend(self) -> float:
+        return tend_due(self._world, self._lookout.is_stopping)
 
 
 def tend_due(world: Deps, stopping: Callable[[], bool]) -> float:

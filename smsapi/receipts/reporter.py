@@ -1,14 +1,11 @@
 """What applies the reports that were stored and not applied, on a thread of its own: no message waits for it."""
 
-import threading
+import math
 from typing import Final
 
 from smsapi.deps import Deps
-from smsapi.errors import Unavailable
-from smsapi.log import get_logger
+from smsapi.lookout import Lookout
 from smsapi.receipts.service import apply_waiting
-
-log = get_logger()
 
 # Seldom is there any that nobody rang for: one whose message was held, or has not appeared.
 _SELDOM: Final = 8
@@ -19,33 +16,21 @@ class Reporter:
 
     def __init__(self, world: Deps) -> None:
         self._world = world
-        self._nudged = threading.Event()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        rest = world.settings.dispatch_sweep_seconds * _SELDOM
+        self._lookout = Lookout("reports", self._apply, longest_seconds=rest)
 
     def start(self) -> None:
         """Start to look."""
-        self._thread = threading.Thread(target=self._run, name="smsapi-reports", daemon=True)
-        self._thread.start()
+        self._lookout.start()
 
     def stop(self, timeout_seconds: float = 30.0) -> None:
         """Let what is being applied end, and apply no more."""
-        self._stopping.set()
-        self._nudged.set()
-        if self._thread is not None:
-            self._thread.join(timeout_seconds)
+        self._lookout.stop(timeout_seconds)
 
     def ring(self) -> None:
         """Say that a report was stored."""
-        self._nudged.set()
+        self._lookout.ring()
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._nudged.clear()
-            try:
-                apply_waiting(self._world, self._stopping.is_set)
-            except Unavailable:
-                log.warning("reports_wait", reason="the database does not answer")
-            except Exception:  # the thread must live on; what waits is looked at again
-                log.exception("reports_failed")
-            self._nudged.wait(self._world.settings.dispatch_sweep_seconds * _SELDOM)
+    def _apply(self) -> float:
+        apply_waiting(self._world, self._lookout.is_stopping)
+        return math.inf

@@ -1,5 +1,6 @@
 """What tells the endpoints, on threads of its own: no message waits for a webhook, and no endpoint for another."""
 
+import math
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from smsapi.deps import Deps
 from smsapi.errors import Unavailable
 from smsapi.ids import show_id
 from smsapi.log import get_logger
+from smsapi.lookout import Lookout
 from smsapi.webhooks.deliver import deliver
 from smsapi.webhooks.deliveries import Claimed, claim, find_due, look
 from smsapi.webhooks.models import Endpoint
@@ -30,42 +32,23 @@ class Postman:
         self._lock = threading.Lock()
         self._out = 0
         self._troubled = 0
-        self._nudged = threading.Event()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._lookout = Lookout("webhooks", self._look, longest_seconds=world.settings.dispatch_sweep_seconds)
 
     def start(self) -> None:
         """Start to look for events and for what is due."""
-        self._thread = threading.Thread(target=self._run, name="smsapi-webhooks", daemon=True)
-        self._thread.start()
+        self._lookout.start()
 
     def stop(self, timeout_seconds: float = 30.0) -> None:
         """Begin nothing new; what is out may end, or comes back when its lease ends."""
-        self._stopping.set()
-        self._nudged.set()
-        if self._thread is not None:
-            self._thread.join(timeout_seconds)
+        self._lookout.stop(timeout_seconds)
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def ring(self) -> None:
         """Say that something new may be there to be told."""
-        self._nudged.set()
+        self._lookout.ring()
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._nudged.clear()
-            rest = self._world.settings.dispatch_sweep_seconds
-            try:
-                rest = self._look(rest)
-            except Unavailable:
-                log.warning("webhooks_wait", reason="the database does not answer")
-            except Exception:  # the thread must live on; what was claimed comes back when its lease ends
-                log.exception("webhooks_failed")
-            # Whatever stores an event in this process rings.
-            self._nudged.wait(rest)
-
-    def _look(self, rest: float) -> float:
-        """Do what is to be done, and return how long to rest then: so many seconds, or until the next try before."""
+    def _look(self) -> float:
+        """Do what is to be done, and return how long to rest then: until the next try."""
         with self._world.database.read() as connection:
             found = look(connection)
         now = self._world.clock.now()
@@ -73,15 +56,15 @@ class Postman:
             relay(self._world)
         if found.news or (found.due_at is not None and found.due_at <= now):
             self._begin_due()
-            return rest
-        return rest if found.due_at is None else min(rest, (found.due_at - now).total_seconds())
+            return math.inf
+        return math.inf if found.due_at is None else (found.due_at - now).total_seconds()
 
     def _begin_due(self) -> None:
         now = self._world.clock.now()
         with self._world.database.read() as connection:
             due = find_due(connection, now)
         for endpoint in due:
-            if self._stopping.is_set():
+            if self._lookout.is_stopping():
                 return
             room = self._room(endpoint)
             if room > 0:
@@ -113,7 +96,7 @@ class Postman:
             with self._lock:
                 self._out -= 1
                 self._troubled -= troubled
-            self._nudged.set()
+            self._lookout.ring()
 
 
 def is_troubled(endpoint: Endpoint) -> bool:

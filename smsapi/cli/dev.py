@@ -2,7 +2,6 @@
 
 import json
 import secrets
-import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from smsapi.log import configure_logging
 from smsapi.plivo.simulator import Simulator
 from smsapi.settings import Settings, read_settings
 from smsapi.sms.prices import PriceList
+from smsapi.stopping import stop_signals
 
 _SENDER = "+14155550100"
 _RECIPIENT = "+14155550123"
@@ -60,9 +60,6 @@ def dev(*, bind: str, state: Path, simulator_port: int, as_json: bool) -> None:
     host, port = split_bind(bind)
     with _listening(host, port) as door, _simulated(simulator_port) as plivo:
         database, memory = _opened(state)
-        stop = threading.Event()
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, lambda _number, _frame: stop.set())
         # The port that was given, or the one that was found for 0: Plivo's reports come there.
         url = _url(host, door.getsockname()[1])
         configure_logging("warning")
@@ -70,7 +67,8 @@ def dev(*, bind: str, state: Path, simulator_port: int, as_json: bool) -> None:
         server = make_server(host, port, app, threaded=True, request_handler=_Handler, fd=door.fileno())
         # The server has a copy. Left open, this one would keep Plivo's reports waiting while all of it stops.
         door.close()
-        _run(server, app, stop, lambda: _greet(url, plivo.url, memory["key"], as_json=as_json))
+        with stop_signals() as wait:
+            _run(server, app, wait, lambda: _greet(url, plivo.url, memory["key"], as_json=as_json))
         database.close()
 
 
@@ -144,7 +142,7 @@ def _opened(state: Path) -> tuple[Database, dict[str, str]]:
     return database, memory
 
 
-def _run(server: BaseWSGIServer, app: Flask, stop: threading.Event, greet: Callable[[], None]) -> None:
+def _run(server: BaseWSGIServer, app: Flask, wait: Callable[[], None], greet: Callable[[], None]) -> None:
     world: Deps = app.extensions["smsapi"]
     dispatcher = Dispatcher(world)
     dispatcher.start()
@@ -152,7 +150,7 @@ def _run(server: BaseWSGIServer, app: Flask, stop: threading.Event, greet: Calla
     serving.start()
     try:
         greet()
-        stop.wait()
+        wait()
     finally:
         server.shutdown()
         serving.join()

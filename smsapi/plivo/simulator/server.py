@@ -1,9 +1,7 @@
 """The simulator as one thing to start and stop."""
 
-import signal
 from collections.abc import Callable, Sequence
 from threading import Event
-from types import FrameType
 from typing import Self
 
 from smsapi.clock import Clock, SystemClock
@@ -13,6 +11,7 @@ from smsapi.plivo.simulator.callbacks import Callbacks
 from smsapi.plivo.simulator.faults import Faults
 from smsapi.plivo.simulator.state import Store
 from smsapi.plivo.simulator.wire import Reply, Request, WireServer
+from smsapi.stopping import stop_signals
 
 PLIVO_RETRIES_SECONDS = (60, 120, 240)
 
@@ -129,17 +128,7 @@ def serve_forever(simulator: Simulator, on_ready: Callable[[str], None] | None =
     ``on_ready`` is told the URL once requests are answered. Must run in the main thread (ValueError otherwise).
     Raises OSError when the address cannot be bound.
     """
-    asked_to_stop = Event()
-
-    def ask(_signal: int, _frame: FrameType | None) -> None:
-        asked_to_stop.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        with simulator:
-            if on_ready is not None:
-                on_ready(simulator.url)
-            asked_to_stop.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with stop_signals() as wait, simulator:
+        if on_ready is not None:
+            on_ready(simulator.url)
+        wait()

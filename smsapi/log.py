@@ -155,6 +155,11 @@ def configure_logging(level: str = "info", *, on_error: ErrorListener | None = N
     root.setLevel(max(logging.WARNING, getattr(logging, level.upper())))
 
 
+def is_logging_configured() -> bool:
+    """Say whether whoever runs in this process has said where our events go."""
+    return structlog.is_configured()
+
+
 def log_uncaught(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
     """Log what nobody caught, in place of Python's own traceback, which shows the exception's text."""
     get_logger().error("uncaught", exc_info=error)

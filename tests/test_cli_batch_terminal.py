@@ -38,9 +38,18 @@ def contacts(tmp_path):
     return path
 
 
+def open_terminal():
+    try:
+        return pty.openpty()
+    except OSError:
+        # A bare root, such as debootstrap makes, has none until this is mounted.
+        subprocess.run(["mount", "-t", "devpts", "devpts", "/dev/pts"], check=True)
+        return pty.openpty()
+
+
 def in_a_terminal(*arguments, columns=80, **environ):
     """Run ``smsapi batch`` to its end in a terminal of this width; return its exit code and what the terminal got."""
-    ours, theirs = pty.openpty()
+    ours, theirs = open_terminal()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     given = environment(**{"TERM": "xterm", **environ})
     command, streams = [*SMSAPI, "batch", *arguments], dict.fromkeys(("stdin", "stdout", "stderr"), theirs)

@@ -21,7 +21,7 @@ from smsapi.clock import rfc3339
 from smsapi.db import Database
 from smsapi.errors import InvalidInput, SmsapiError, StoreUnavailable
 from smsapi.ids import read_id, show_id
-from smsapi.log import configure_logging
+from smsapi.log import configure_logging, is_logging_configured
 from smsapi.settings import read_settings
 
 _T = TypeVar("_T")
@@ -33,8 +33,9 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, as t
 @contextmanager
 def open_database(*, current: bool = True) -> Iterator[Database]:
     """Open the database of the settings; with ``current``, only where its schema is up to date."""
-    # What the commands print is theirs alone; what their work logs goes to stderr.
-    configure_logging("warning")
+    if not is_logging_configured():
+        # What the commands print is theirs alone; what their work logs goes to stderr.
+        configure_logging("warning")
     store = Database(read_settings().database_url)
     try:
         if current and not migrations.is_current(store):

@@ -12,13 +12,19 @@ log = get_logger()
 class Lookout:
     """Calls ``look`` from ``start`` to ``stop``, on a thread of its own that outlives whatever a look raises.
 
-    ``look`` returns for how many seconds there is then nothing to do; longer than ``longest_seconds`` it never rests.
-    However often it is rung, it rests for ``shortest_seconds`` where there is nothing to do. ``name`` is what it looks
-    for, in the plural, and stands in the log.
+    ``look`` is given a function that says whether it should come to its end, and returns for how many seconds there is
+    then nothing to do; longer than ``longest_seconds`` it never rests. However often it is rung, it rests for
+    ``shortest_seconds`` where there is nothing to do. ``name`` is what it looks for, in the plural, and stands in the
+    log.
     """
 
     def __init__(
-        self, name: str, look: Callable[[], float], *, longest_seconds: float, shortest_seconds: float = 0.0
+        self,
+        name: str,
+        look: Callable[[Callable[[], bool]], float],
+        *,
+        longest_seconds: float,
+        shortest_seconds: float = 0.0,
     ) -> None:
         self._name = name
         self._look = look
@@ -44,16 +50,12 @@ class Lookout:
         """Say that there may be something new."""
         self._rung.set()
 
-    def is_stopping(self) -> bool:
-        """Say whether a look under way should come to its end."""
-        return self._stopping.is_set()
-
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._rung.clear()
             rest = self._longest
             try:
-                rest = min(self._look(), rest)
+                rest = min(self._look(self._stopping.is_set), rest)
             except Unavailable:
                 log.warning("lookout_waits", what=self._name, reason="the database does not answer")
             except Exception:  # the thread must live on; what was not committed is found again

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -25,35 +26,17 @@ _AFTER_A_FAILURE: Final = timedelta(minutes=1)
 _NEXT: Final = select(batches.c.id, batches.c.due_at).where(DUE).order_by(batches.c.due_at).limit(_AT_ONCE)
 
 
-class Maker:
-    """Tends all batches that are due, from ``start`` to ``stop``; one for each process that sends.
+def lookout_for_batches(world: Deps) -> Lookout:
+    """Return what tends all batches that are due; one for each process that sends.
 
     Several share the work: what one has locked, the others pass over. Idle, it asks one question a sweep.
     """
-
-    def __init__(self, world: Deps) -> None:
-        self._world = world
-        self._lookout = Lookout(
-            "batches",
-            self._tend,
-            longest_seconds=world.settings.dispatch_sweep_seconds,
-            shortest_seconds=_SHORTEST_REST_SECONDS,
-        )
-
-    def start(self) -> None:
-        """Start to look for batches that are due."""
-        self._lookout.start()
-
-    def stop(self, timeout_seconds: float = 30.0) -> None:
-        """Begin no further step; the one that is under way may end within the time."""
-        self._lookout.stop(timeout_seconds)
-
-    def ring(self) -> None:
-        """Say that there may be something new."""
-        self._lookout.ring()
-
-    def _tend(self) -> float:
-        return tend_due(self._world, self._lookout.is_stopping)
+    return Lookout(
+        "batches",
+        partial(tend_due, world),
+        longest_seconds=world.settings.dispatch_sweep_seconds,
+        shortest_seconds=_SHORTEST_REST_SECONDS,
+    )
 
 
 def tend_due(world: Deps, stopping: Callable[[], bool]) -> float:

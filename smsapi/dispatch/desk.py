@@ -22,6 +22,8 @@ from smsapi.send.begin import Begun
 
 # While there is work: new flows that nobody rang for are found this soon.
 _LOOK_AGAIN_SECONDS: Final = 0.25
+# What becomes due from moment to moment is found together.
+_SHORTEST_REST_SECONDS: Final = 0.05
 # A closed gate may be opened before its time, by a probe or an operator.
 _LONGEST_AT_A_GATE: Final = timedelta(seconds=1)
 # At a pace of many a second all processes would otherwise be awake at each slot; what is missed is made up for.
@@ -38,6 +40,7 @@ class Desk:
         self._open = True
         self._turns = Turns()
         self._flows: list[Flow] = []
+        self._next_at: datetime | None = None
         self._looked_at = float("-inf")
         self._news = True
         self._chores = False
@@ -85,7 +88,12 @@ class Desk:
             return rest
 
     def _seconds_to_look(self) -> float:
-        return self._world.settings.dispatch_sweep_seconds - (time.monotonic() - self._looked_at)
+        rested = time.monotonic() - self._looked_at
+        rest = self._world.settings.dispatch_sweep_seconds - rested
+        if self._next_at is None:
+            return rest
+        until_due = (self._next_at - self._world.clock.now()).total_seconds()
+        return min(rest, max(until_due, _SHORTEST_REST_SECONDS - rested))
 
     def next(self) -> Begun | None:
         """Return an attempt that was begun for the asking thread, which makes it at once and says ``done``."""
@@ -105,7 +113,7 @@ class Desk:
 
     def _fill(self) -> None:
         """Begin as many attempts as threads are idle, of the flows whose turn it is."""
-        if self._news or time.monotonic() - self._looked_at > _LOOK_AGAIN_SECONDS:
+        if self._news or time.monotonic() - self._looked_at > _LOOK_AGAIN_SECONDS or self._seconds_to_look() <= 0:
             self._look()
         while flows := self._passable():
             flow = self._turns.choose(flows)
@@ -141,8 +149,9 @@ class Desk:
         # Before the question: a store that does not answer is not asked again at once.
         self._looked_at, self._news = time.monotonic(), False
         with world.database.read() as connection:
-            work: Work = find_work(connection, world.clock.now())
-        self._flows, self._chores = list(work.flows), self._chores or work.chores
+            ahead = world.settings.dispatch_sweep_seconds
+            work: Work = find_work(connection, world.clock.now(), ahead_seconds=ahead)
+        self._flows, self._chores, self._next_at = list(work.flows), self._chores or work.chores, work.next_at
 
     def _passable(self) -> Sequence[Flow]:
         now = self._world.clock.now()

@@ -7,36 +7,30 @@ everything when the process ends, loses nothing.
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from uuid import UUID
 
 import dramatiq
 from dramatiq.brokers.stub import StubBroker
 
-from smsapi.batches.intake import forget_abandoned
-from smsapi.batches.maker import Maker
+from smsapi.batches.maker import lookout_for_batches
 from smsapi.deps import Deps
 from smsapi.dispatch.chores import reconcile_due, run_chores
 from smsapi.dispatch.desk import Desk
+from smsapi.dispatch.housekeeping import lookout_for_housekeeping
 from smsapi.errors import Unavailable
 from smsapi.ids import show_id
 from smsapi.log import get_logger
-from smsapi.privacy.service import erase_old
 from smsapi.receipts.overdue import ask_for_overdue
-from smsapi.receipts.reporter import Reporter
+from smsapi.receipts.reporter import lookout_for_reports
 from smsapi.send.begin import Begun
 from smsapi.send.deliver import run
 from smsapi.timekeeping import Timekeeper
-from smsapi.web.idempotency import FORGET_BATCH, forget_expired
-from smsapi.webhooks.housekeeping import forget_old_events
 from smsapi.webhooks.postman import Postman
 
 log = get_logger()
 
 _QUEUE = "messages"
 _STOPPING_SECONDS = 0.005
-_CLOCKS_DIFFER_SECONDS = 0.25
-_HOUSEKEEPING = timedelta(minutes=10)
 
 
 class Dispatcher:
@@ -54,8 +48,9 @@ class Dispatcher:
         self._desk = Desk(world, sending)
         self._timekeeper = Timekeeper(world)
         self._postman = Postman(world)
-        self._maker = Maker(world)
-        self._reporter = Reporter(world)
+        self._batches = lookout_for_batches(world)
+        self._reports = lookout_for_reports(world)
+        self._housekeeping = lookout_for_housekeeping(world)
         self._stopping = threading.Event()
         self._nudged = threading.Event()
         self._hinted = threading.Semaphore(self._threads)
@@ -63,7 +58,6 @@ class Dispatcher:
         self._reconciling = threading.Lock()
         self._worker: dramatiq.Worker | None = None
         self._sweeper: threading.Thread | None = None
-        self._next_housekeeping: datetime | None = None
         # No middleware: a pump that fails is not retried, since its messages come back by their leases.
         self._broker = StubBroker(middleware=[])
         self._pump: dramatiq.Actor[[], None] = dramatiq.Actor(
@@ -77,10 +71,9 @@ class Dispatcher:
         self._worker.start()
         self._sweeper = threading.Thread(target=self._sweep_for_ever, name="smsapi-sweep", daemon=True)
         self._sweeper.start()
-        self._postman.start()
-        self._maker.start()
-        self._reporter.start()
-        self._world.reports.answer_with(self._reporter.ring)
+        for each in (self._postman, self._batches, self._reports, self._housekeeping):
+            each.start()
+        self._world.reports.answer_with(self._reports.ring)
         self._world.bell.answer_with(self.ring)
         self._world.database.tell_news_to(self._postman.ring)
         self._world.health.register("queue", self.is_alive)
@@ -100,9 +93,8 @@ class Dispatcher:
             self._worker.stop(timeout=int(left * 1000))
         if self._sweeper is not None:
             self._sweeper.join(left)
-        self._reporter.stop(max(0.0, until - time.monotonic()))
-        self._maker.stop(max(0.0, until - time.monotonic()))
-        self._postman.stop(max(0.0, until - time.monotonic()))
+        for each in (self._housekeeping, self._reports, self._batches, self._postman):
+            each.stop(max(0.0, until - time.monotonic()))
         self._broker.close()
         self._timekeeper.stop()
 
@@ -114,20 +106,13 @@ class Dispatcher:
         """Say that something new waits."""
         self._desk.expect_news()
         self._hint()
-        self._maker.ring()
+        self._batches.ring()
 
     def wake(self) -> None:
         """Say that another process stored something: a message, a batch, an event, a report."""
-        self._hear()
-        # Its clock may be some milliseconds ahead of ours: what it stored as due now is not due here yet.
-        again = threading.Timer(_CLOCKS_DIFFER_SECONDS, self._hear)
-        again.daemon = True
-        again.start()
-
-    def _hear(self) -> None:
         self.ring()
         self._postman.ring()
-        self._reporter.ring()
+        self._reports.ring()
 
     def _hint(self) -> None:
         # More hints than threads are one too many and are dropped.
@@ -199,19 +184,6 @@ class Dispatcher:
     def _sweep(self) -> None:
         if self._desk.look():
             self._hint()
-        now = self._world.clock.now()
-        if self._next_housekeeping is None or now >= self._next_housekeeping:
-            self._next_housekeeping = now + _HOUSEKEEPING
-            self._forget_expired_keys(now)
-            erase_old(self._world, self._stopping.is_set)
-            forget_old_events(self._world, self._stopping.is_set)
-            forget_abandoned(self._world, self._stopping.is_set)
         # Otherwise a gauge would show how things stood when this process, of several, was last asked. It comes last:
         # a gauge that cannot be looked up must not keep messages waiting.
         self._world.metrics.refresh()
-
-    def _forget_expired_keys(self, now: datetime) -> None:
-        forgotten = FORGET_BATCH
-        while forgotten == FORGET_BATCH and not self._stopping.is_set():
-            with self._world.database.transaction() as connection:
-                forgotten = forget_expired(connection, now)

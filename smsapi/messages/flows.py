@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final
 from uuid import UUID
@@ -43,22 +43,26 @@ class Work:
     """What a look found: the flows that have something due, and whether there are chores.
 
     A chore is a message that needs a look and is not to be sent: a lost lease, an unknown outcome, a test receipt.
+    ``next_at`` is when the next flow will have something due, as far as was looked ahead.
     """
 
     flows: Sequence[Flow]
     chores: bool
+    next_at: datetime | None = None
 
 
-def find_work(connection: Connection, now: datetime) -> Work:
-    """Return what is due, flows that have waited longest first, in one statement.
+def find_work(connection: Connection, now: datetime, *, ahead_seconds: float = 0.0) -> Work:
+    """Return what is due, flows that have waited longest first, in one statement, and what will be so many s later.
 
     It jumps from one flow to the next along the index, so that it costs as much for a million waiting messages as for
     one, and nothing for those that are scheduled for later but the look at the first of each flow.
     """
-    found = connection.execute(_work(), {"now": now}).all()
+    found = connection.execute(_work(), {"now": now, "until": now + timedelta(seconds=ahead_seconds)}).all()
     flows = [Flow(row.lane, row.client_id, row.sender, row.due_at, row.weight) for row in found if row.lane != _CHORES]
     flows.sort(key=lambda flow: flow.due_at)
-    return Work(flows, len(flows) < len(found))
+    due = [flow for flow in flows if flow.due_at <= now]
+    later = flows[len(due) :]
+    return Work(due, len(flows) < len(found), later[0].due_at if later else None)
 
 
 def measure_due(connection: Connection, now: datetime, *, at_most: int) -> Mapping[int, Load]:
@@ -67,7 +71,7 @@ def measure_due(connection: Connection, now: datetime, *, at_most: int) -> Mappi
     What is scheduled for later costs nothing; of each flow no more than ``at_most`` are counted.
     """
     found: dict[int, Load] = {}
-    for row in connection.execute(_depths(), {"now": now, "at_most": at_most}):
+    for row in connection.execute(_depths(), {"now": now, "until": now, "at_most": at_most}):
         other = found.get(row.lane, Load(0, row.due_at))
         found[row.lane] = Load(other.waiting + row.waiting, min(other.oldest_due_at, row.due_at))
     return found
@@ -145,5 +149,5 @@ def _flows() -> Select[Any]:
     return (
         select(dated, clients.c.weight)
         .join(clients, clients.c.id == dated.c.client_id)
-        .where(dated.c.due_at <= bindparam("now"))
+        .where(dated.c.due_at <= bindparam("until"))
     )

@@ -1,6 +1,7 @@
 """What applies the reports that were stored and not applied, on a thread of its own: no message waits for it."""
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 from smsapi.deps import Deps
@@ -11,26 +12,11 @@ from smsapi.receipts.service import apply_waiting
 _SELDOM: Final = 8
 
 
-class Reporter:
-    """Applies what waits from ``start`` to ``stop``; one for each process that sends."""
+def lookout_for_reports(world: Deps) -> Lookout:
+    """Return what applies the reports that wait; one for each process that sends."""
 
-    def __init__(self, world: Deps) -> None:
-        self._world = world
-        rest = world.settings.dispatch_sweep_seconds * _SELDOM
-        self._lookout = Lookout("reports", self._apply, longest_seconds=rest)
-
-    def start(self) -> None:
-        """Start to look."""
-        self._lookout.start()
-
-    def stop(self, timeout_seconds: float = 30.0) -> None:
-        """Let what is being applied end, and apply no more."""
-        self._lookout.stop(timeout_seconds)
-
-    def ring(self) -> None:
-        """Say that a report was stored."""
-        self._lookout.ring()
-
-    def _apply(self) -> float:
-        apply_waiting(self._world, self._lookout.is_stopping)
+    def look(stopping: Callable[[], bool]) -> float:
+        apply_waiting(world, stopping)
         return math.inf
+
+    return Lookout("reports", look, longest_seconds=world.settings.dispatch_sweep_seconds * _SELDOM)

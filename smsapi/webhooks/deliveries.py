@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, and_, case, exists, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from smsapi.db import call_it_news
 from smsapi.events.models import UNNUMBERED, events
 from smsapi.ids import new_id
 from smsapi.webhooks.models import (
@@ -71,6 +72,7 @@ def tell_again(connection: Connection, now: datetime, endpoint_id: UUID, told: S
     Those that were finished are begun anew, behind what is still to be told of their messages. Those whose delivery is
     open, or stands in one of the statuses ``unless``, are let be, but what waits for a later try is due now.
     """
+    call_it_news(connection)
     held = _hold(connection, endpoint_id, told)
     stands = {row.event_id: row.status for row in held}
     busy = {row.message_id for row in held if row.status in OPEN_STATUSES} - {None}
@@ -142,6 +144,7 @@ def release_next(connection: Connection, now: datetime, endpoint_id: UUID, messa
 
 def hasten(connection: Connection, now: datetime, endpoint_id: UUID) -> None:
     """Make all that waits for this endpoint due now: it is back."""
+    call_it_news(connection)
     # The try is not counted, and what is due soon is let be: an endpoint that refuses one event and takes all others
     # is "back" after each of them, and would otherwise use up all tries of that one within minutes.
     soon = now + timedelta(seconds=HASTENED_AFTER_SECONDS)

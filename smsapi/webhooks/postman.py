@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -47,7 +47,7 @@ class Postman:
         """Say that something new may be there to be told."""
         self._lookout.ring()
 
-    def _look(self) -> float:
+    def _look(self, stopping: Callable[[], bool]) -> float:
         """Do what is to be done, and return how long to rest then: until the next try."""
         with self._world.database.read() as connection:
             found = look(connection)
@@ -55,16 +55,16 @@ class Postman:
         if found.news:
             relay(self._world)
         if found.news or (found.due_at is not None and found.due_at <= now):
-            self._begin_due()
+            self._begin_due(stopping)
             return math.inf
         return math.inf if found.due_at is None else (found.due_at - now).total_seconds()
 
-    def _begin_due(self) -> None:
+    def _begin_due(self, stopping: Callable[[], bool]) -> None:
         now = self._world.clock.now()
         with self._world.database.read() as connection:
             due = find_due(connection, now)
         for endpoint in due:
-            if self._lookout.is_stopping():
+            if stopping():
                 return
             room = self._room(endpoint)
             if room > 0:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import orjson
@@ -176,7 +175,7 @@ def test_webhook_endpoint(endpoint_id: str) -> Response:
         sent = endpoints.send_test(connection, deps().clock.now(), _endpoint(connection, endpoint_id))
         return answer({"event_id": show_id("evt", sent)}, 202)
 
-    return _answer_and_ring(act)
+    return answer_once(caller().client.id, act)
 
 
 @blueprint.post("/v1/webhook-endpoints/<endpoint_id>/recover")
@@ -203,7 +202,7 @@ def recover_webhook_endpoint(endpoint_id: str) -> Response:
             raise done
         return answer({"recovered": done[0], "complete": done[1]}, 202)
 
-    return _answer_and_ring(act)
+    return answer_once(caller().client.id, act)
 
 
 def _is_repeated() -> bool:
@@ -242,7 +241,7 @@ def resend_webhook_event(endpoint_id: str, event_id: str) -> Response:
         endpoints.resend(connection, deps().clock.now(), found, wanted)
         return answer({"event_id": show_id("evt", wanted)}, 202)
 
-    return _answer_and_ring(act)
+    return answer_once(caller().client.id, act)
 
 
 @blueprint.get("/v1/events")
@@ -291,12 +290,6 @@ def _place(connection: Connection, event_id: UUID | None) -> int | None:
 
 def _endpoint(connection: Connection, shown: str, *, hold: bool = False) -> Endpoint:
     return endpoints.get_endpoint(connection, caller(), id_in_path("whe", shown, what="webhook endpoint"), hold=hold)
-
-
-def _answer_and_ring(act: Any) -> Response:
-    given = answer_once(caller().client.id, act)
-    deps().bell.ring()
-    return given
 
 
 def _without_secret(made: Answer) -> Answer:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pytest
@@ -77,6 +78,18 @@ def test_without_a_ring_the_sweep_finds_what_is_due(make_app, dispatching, simul
     queue(app, 3)
     dispatching(make_app())  # another service: it hears no bell of the first
     eventually(settled(world_of(app), sent=3))
+
+
+def test_what_is_scheduled_goes_out_at_its_moment_long_before_the_next_sweep(make_app, dispatching):
+    provider = Scripted(taken())
+    app = make_app({"provider": provider}, dispatch_sweep_seconds=60)
+    caller = new_caller(app)
+    soon = datetime.now(UTC) + timedelta(seconds=2)
+    message = caller.send(send_at=soon.isoformat()).get_json()
+    dispatching(make_app({"provider": provider}, dispatch_sweep_seconds=60))  # it hears no bell of the first
+    eventually(lambda: provider.asked)
+    assert datetime.now(UTC) >= soon
+    eventually(lambda: caller.message(message["id"])["status"] == "sent")
 
 
 def test_one_hint_sets_every_idle_thread_to_what_is_due(make_app, dispatching):

@@ -124,6 +124,20 @@ def test_what_is_due_to_the_moment_is_found_and_what_is_due_just_after_is_not(wo
     assert len(look(world, NOW + SOON).flows) == 2
 
 
+def test_it_says_when_the_next_flow_will_have_something_due_as_far_as_it_looks_ahead(world, like, client_ids):
+    soon, later = NOW + timedelta(seconds=2), NOW + timedelta(seconds=3)
+    rows = [
+        {"client_id": client_id, "due_at": due} for client_id, due in zip(client_ids, (NOW, later, soon), strict=False)
+    ]
+    store(world, like, *rows)
+    with world.database.read() as connection:
+        works = [find_work(connection, NOW, ahead_seconds=ahead) for ahead in (0, 1.9, 2, 60)]
+        after = find_work(connection, later, ahead_seconds=60)
+    assert [work.next_at for work in works] == [None, None, soon, soon]
+    assert {tuple(flow.client_id for flow in work.flows) for work in works} == {(client_ids[0],)}
+    assert (len(after.flows), after.next_at) == (3, None)
+
+
 def statements_of(world, act):
     seen = []
 

@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from smsapi.plivo.simulator import Simulator
+from tests.conftest import eventually
 
 AUTH = ("MAXXXXXXXXXXXXXXXXXX", "the-token")
 MESSAGES = f"/v1/Account/{AUTH[0]}/Message/"
@@ -106,8 +107,7 @@ def test_stopping_ends_hanging_calls_and_leaves_no_thread(session):
 
     caller = threading.Thread(target=call)
     caller.start()
-    while not any(thread.name == "plivo-simulator-connection" for thread in threading.enumerate()):
-        time.sleep(0)
+    eventually(lambda: any(thread.name == "plivo-simulator-connection" for thread in threading.enumerate()))
     hanging.stop()
     hanging.stop()
     caller.join(10)

@@ -43,6 +43,7 @@ class Mortal:
     def __init__(self, environ: dict[str, str], port: int, log: Path) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self._log = log
+        self._told = LIVE
         self._port = hold_port(port)
         with log.open("wb") as stderr:
             self._process = subprocess.Popen(
@@ -67,14 +68,15 @@ class Mortal:
     def live(self, point: str = LIVE, passing: int = 0) -> None:
         """Serve until that point is passed so many times."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{point} {passing}\n".encode())
+        self._told = f"{point} {passing}"
+        self._process.stdin.write(f"{self._told}\n".encode())
         self._process.stdin.flush()
 
     def death(self) -> int:
         """Wait for the end of what was told to live; return minus the signal that ended it, or its exit code."""
         assert self._process.stdout is not None
         ready, _, _ = select([self._process.stdout], [], [], _SECONDS_TO_DIE)
-        assert ready, f"it did not die in {_SECONDS_TO_DIE:.0f} s: {self.said()}"
+        assert ready, f"no death at {self._told} in {_SECONDS_TO_DIE:.0f} s: {self.said()}"
         line = self._process.stdout.readline()
         assert line, self.said()
         return int(line)

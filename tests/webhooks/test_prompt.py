@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import AUTH_TOKEN, eventually, new_caller
 from tests.support.inbound import text_us
 from tests.support.plivo_calls import PUBLIC_URL, report
-from tests.webhooks.conftest import ALLOWED, endpoint_of
+from tests.webhooks.conftest import ALLOWED, endpoint_of, pull
 
 SELDOM = 60.0
 IN_AN_HOUR = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
@@ -46,3 +46,20 @@ def test_of_a_report_an_inbound_text_an_opt_out_and_a_cancel(app, caller, told):
     later = caller.send(to="+14155550177", send_at=IN_AN_HOUR).get_json()
     caller.post(f"/v1/messages/{later['id']}/cancel", {})
     told("message.canceled")
+
+
+def test_of_what_is_resent_or_recovered_or_waited_for_an_endpoint_that_is_back(caller, receiver):
+    made = endpoint_of(caller, receiver, events=["message.sent"])
+    path = f"/v1/webhook-endpoints/{made['id']}"
+    caller.send()
+    (event,) = eventually(receiver.events, seconds=5)
+    assert caller.post(f"{path}/events/{event['id']}/resend").status_code == 202
+    eventually(lambda: len(receiver.events()) == 2, seconds=5)
+    caller.request("PATCH", path, {"enabled": False})
+    caller.send()
+    # Told of from the moment when they are numbered, which is after it was stored.
+    eventually(lambda: [event["type"] for event in pull(caller)].count("message.sent") == 2, seconds=5)
+    since = datetime.now(UTC) - timedelta(minutes=1)
+    caller.request("PATCH", path, {"enabled": True})
+    assert caller.post(f"{path}/recover", {"since": since.isoformat()}).get_json()["recovered"] == 1
+    eventually(lambda: len(receiver.events()) == 3, seconds=5)

@@ -1,0 +1,58 @@
+"""What is forgotten and erased when its time is over, on a thread of its own: no message waits for it."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+from smsapi.batches.intake import forget_abandoned
+from smsapi.deps import Deps
+from smsapi.errors import Unavailable
+from smsapi.log import get_logger
+from smsapi.lookout import Lookout
+from smsapi.privacy.service import erase_old
+from smsapi.web.idempotency import FORGET_BATCH, forget_expired
+from smsapi.webhooks.housekeeping import forget_old_events
+
+log = get_logger()
+
+_EVERY: Final = timedelta(minutes=10)
+_AFTER_A_FAILURE: Final = timedelta(minutes=1)
+
+
+class _Housekeeper:
+    def __init__(self, world: Deps) -> None:
+        self._world = world
+        self._next: datetime | None = None
+
+    def look(self, stopping: Callable[[], bool]) -> float:
+        """Do all of it where it is time to; return how long it is until then."""
+        now = self._world.clock.now()
+        if self._next is None or now >= self._next:
+            self._next = now + _AFTER_A_FAILURE
+            done = [self._do(act, stopping) for act in (_forget_keys, erase_old, forget_old_events, forget_abandoned)]
+            if all(done):
+                self._next = now + _EVERY
+        return (self._next - now).total_seconds()
+
+    def _do(self, act: Callable[[Deps, Callable[[], bool]], object], stopping: Callable[[], bool]) -> bool:
+        """Return False where it failed, and keeps nothing else from being done."""
+        try:
+            act(self._world, stopping)
+        except Unavailable:
+            raise
+        except Exception:
+            log.exception("housekeeping_failed", what=act.__name__)
+            return False
+        return True
+
+
+def lookout_for_housekeeping(world: Deps) -> Lookout:
+    """Return what does the housekeeping: at once, every ten minutes, and a minute after it failed."""
+    return Lookout("housekeeping", _Housekeeper(world).look, longest_seconds=world.settings.dispatch_sweep_seconds)
+
+
+def _forget_keys(world: Deps, stopping: Callable[[], bool]) -> None:
+    forgotten = FORGET_BATCH
+    while forgotten == FORGET_BATCH and not stopping():
+        with world.database.transaction() as connection:
+            forgotten = forget_expired(connection, world.clock.now())

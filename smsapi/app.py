@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from random import SystemRandom
 from threading import BoundedSemaphore
 from typing import Any
@@ -18,6 +19,7 @@ from smsapi.clock import Clock
 from smsapi.db import Database
 from smsapi.deps import Deps
 from smsapi.errors import SettingsInvalid
+from smsapi.gathering import Gatherer
 from smsapi.health import Health
 from smsapi.inbound.views import blueprint as inbound_blueprint
 from smsapi.limits.fallback import FallbackStore
@@ -29,11 +31,12 @@ from smsapi.messages.flows import measure_due
 from smsapi.messages.views import blueprint as messages_blueprint
 from smsapi.metrics import Metrics
 from smsapi.optouts.views import blueprint as optouts_blueprint
-from smsapi.pacing.gates import is_closed, read_stops
+from smsapi.pacing.gates import read_stops
 from smsapi.plivo.client import PlivoProvider
 from smsapi.plivo.retry import RetryPolicy
 from smsapi.pressure import Load, Pressure
 from smsapi.privacy.views import blueprint as privacy_blueprint
+from smsapi.receipts.service import store_reports
 from smsapi.receipts.views import blueprint as receipts_blueprint
 from smsapi.send.testmode import TestProvider
 from smsapi.send.views import blueprint as send_blueprint
@@ -49,6 +52,7 @@ from smsapi.webhooks.views import blueprint as webhooks_blueprint
 MAX_BODY_BYTES = 1024 * 1024
 # Of the delivery reports that come at once to one process. More would only wait for each other and for the store.
 _APPLYING = 2
+_STORED_TOGETHER = 100
 _BLUEPRINTS = (
     auth_blueprint,
     batches_blueprint,
@@ -117,6 +121,7 @@ def build_deps(settings: Settings, **replacements: Any) -> Deps:
         "executor": ThreadPoolExecutor(settings.threads, thread_name_prefix="smsapi-inline"),
         "waiting": BoundedSemaphore(max(1, settings.threads * 3 // 4)),
         "uploads": BoundedSemaphore(max(1, settings.threads // 4)),
+        "reports_in": Gatherer(partial(store_reports, database, clock), at_most=_STORED_TOGETHER),
         "applying": BoundedSemaphore(_APPLYING),
         "bell": Bell(),
         "reports": Bell(),
@@ -184,7 +189,7 @@ def _due(database: Database, clock: Clock, settings: Settings) -> Mapping[int, L
 
 def _stops(world: Deps) -> frozenset[str]:
     with world.database.read() as connection:
-        return frozenset(gate.key.partition(":")[0] for gate in read_stops(connection) if is_closed(gate))
+        return frozenset(gate.key.partition(":")[0] for gate in read_stops(connection))
 
 
 def _database_answers(database: Database) -> bool:

@@ -98,7 +98,7 @@ class Database:
 
     def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
         """Return an INSERT that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update`` on this store."""
-        return postgresql.insert(table) if self.is_postgresql else sqlite.insert(table)
+        return insert_into(self.engine, table)
 
     def _tell(self, info: dict[Any, Any]) -> None:
         if info.pop(_NEWS, False):
@@ -118,6 +118,11 @@ class Database:
     def close(self) -> None:
         """Close the pooled connections."""
         self.engine.dispose()
+
+
+def insert_into(store: Connection | Engine, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """Return an INSERT that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update`` on this store."""
+    return postgresql.insert(table) if store.dialect.name == "postgresql" else sqlite.insert(table)
 
 
 def call_it_news(connection: Connection) -> None:

@@ -5,10 +5,12 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from random import Random
 from threading import Semaphore
+from typing import Any
 
 from smsapi.bell import Bell
 from smsapi.clock import Clock
 from smsapi.db import Database
+from smsapi.gathering import Gatherer
 from smsapi.health import Health
 from smsapi.limits.store import LimitStore
 from smsapi.metrics import Metrics
@@ -40,6 +42,8 @@ class Deps:
     waiting: Semaphore
     # How many long bodies may be read at once, for the same reason.
     uploads: Semaphore
+    # Stores together the delivery reports that come at once; says of each whether it is new.
+    reports_in: Gatherer[Any, bool]
     # How many delivery reports may be applied at once while Plivo waits; all others are stored, and applied afterwards.
     applying: Semaphore
     # Rung when there is work for a dispatcher; nobody need be listening.

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from smsapi.cli.parcel import MOST_PACKED, TooLarge, pack
+from smsapi.batches.arriving import MOST_ON_THE_WIRE
+from smsapi.cli.parcel import TooLarge, pack
 from tests.conftest import eventually
 from tests.support.command import SMSAPI, called, environment
 from tests.support.hostile import Reply, hostile
@@ -233,4 +234,4 @@ def test_a_pipe_that_never_ends_is_given_up_at_what_the_service_takes():
     endless = Endless()
     with pytest.raises(TooLarge):
         pack(endless, lambda _: None)
-    assert MOST_PACKED < endless.given < MOST_PACKED + 1_000_000
+    assert MOST_ON_THE_WIRE < endless.given < MOST_ON_THE_WIRE + 1_000_000

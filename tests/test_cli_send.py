@@ -38,7 +38,8 @@ def test_a_message_is_sent_with_a_key_and_with_a_token(live, simulator):
         ended = send(service, token=token)
         assert ended.exit_code == 0, ended.output
         message_id, status = ended.stdout.split()
-        assert status == "sent"
+        # On a busy machine Plivo's report overtakes our own answer.
+        assert status in {"sent", "delivered"}
         assert service.message(message_id)["to"] == TO
     assert simulator.store.count() == 2
 

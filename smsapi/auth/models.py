@@ -25,6 +25,8 @@ clients = Table(
     Column("weight", Integer, nullable=False, server_default="1"),
     # Words that opt out of its texts, besides those that everybody knows.
     Column("optout_keywords", Json),
+    # NULL: the setting's; 0: its messages are kept whatever the setting says.
+    Column("retention_days", Integer),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
 )
@@ -65,6 +67,7 @@ class Client:
     limits: dict[str, str]
     weight: int
     optout_keywords: tuple[str, ...]
+    retention_days: int | None
     created_at: datetime
     updated_at: datetime
 
@@ -126,6 +129,7 @@ def to_client(row: Row[Any], prefix: str = "") -> Client:
         limits=dict(value("limits")),
         weight=value("weight"),
         optout_keywords=_tuple(value("optout_keywords")) or (),
+        retention_days=value("retention_days"),
         created_at=value("created_at"),
         updated_at=value("updated_at"),
     )

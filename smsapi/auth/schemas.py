@@ -15,6 +15,7 @@ from smsapi.web.fields import Line, Moment, StrictSchema, Whole
 
 MAX_OVERLAP_SECONDS = 30 * 86400
 MAX_WEIGHT = 100
+LONGEST_RETENTION_DAYS = 36_500
 
 
 def check_sender(value: str) -> None:
@@ -223,6 +224,10 @@ _WEIGHT = (
 _OPTOUT_KEYWORDS = (
     "Words that opt out of this client's texts, besides STOP and its like: the whole text, in any case and spelling."
 )
+_RETENTION_DAYS = (
+    "After how many days text, number, reference and metadata of its settled messages are erased for good, and text "
+    "and number of what it was texted. 0: never. Null: as SMSAPI_RETENTION_DAYS says."
+)
 
 
 def _client_fields() -> dict[str, Any]:
@@ -240,6 +245,12 @@ def _client_fields() -> dict[str, Any]:
         "weight": Whole(minimum=1, maximum=MAX_WEIGHT, metadata={"description": _WEIGHT}),
         "optout_keywords": fields.List(
             Line(maximum=40), validate=validate.Length(max=50), metadata={"description": _OPTOUT_KEYWORDS}
+        ),
+        "retention_days": Whole(
+            minimum=0,
+            maximum=LONGEST_RETENTION_DAYS,
+            allow_none=True,
+            metadata={"description": _RETENTION_DAYS},
         ),
     }
 
@@ -282,6 +293,7 @@ class ClientSchema(StrictSchema):
     limits = fields.Nested(LimitsSchema, required=True)
     weight = fields.Integer(required=True, metadata={"description": _WEIGHT})
     optout_keywords = fields.List(fields.String(), required=True, metadata={"description": _OPTOUT_KEYWORDS})
+    retention_days = fields.Integer(required=True, allow_none=True, metadata={"description": _RETENTION_DAYS})
     created_at = fields.DateTime(required=True)
     updated_at = fields.DateTime(required=True)
 

@@ -46,6 +46,7 @@ def create_client(connection: Connection, now: datetime, *, name: str, **values:
         "limits": {},
         "weight": 1,
         "optout_keywords": [],
+        "retention_days": None,
         **values,
     }
     check_default_sender(row["default_sender"], row["allowed_senders"])

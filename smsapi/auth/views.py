@@ -333,6 +333,7 @@ def present_client(client: Client) -> dict[str, Any]:
         "limits": client.limits,
         "weight": client.weight,
         "optout_keywords": list(client.optout_keywords),
+        "retention_days": client.retention_days,
         "created_at": rfc3339(client.created_at),
         "updated_at": rfc3339(client.updated_at),
     }

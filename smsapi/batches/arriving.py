@@ -28,7 +28,6 @@ class Body:
 
     def __init__(self, read: Callable[[int], bytes], *, gzip: bool, length: int | None, most_unpacked: int) -> None:
         self._read = read
-        self._gzip = gzip
         self._length = length
         self._most_unpacked = most_unpacked
         self._wire = self._arrive()

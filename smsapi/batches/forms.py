@@ -1,15 +1,13 @@
 """What a batch is asked for with: the JSON of it, and the query beside a file."""
 
-from collections.abc import Mapping
 from typing import Any, Final
 
-import orjson
 from marshmallow import ValidationError, fields, post_load
 
 from smsapi.batches.orders import BatchOrder
 from smsapi.send.order import Order
 from smsapi.send.schemas import DltSchema, OrderSchema
-from smsapi.web.fields import Truth, Whole
+from smsapi.web.fields import JsonText, Truth, Whole
 
 MOST_RECIPIENTS: Final = 10_000
 _ALL_OR_NOTHING: Final = "Send nothing at all where a single row is bad: 422 `batch_rejected`."
@@ -18,40 +16,6 @@ _RECIPIENTS: Final = (
     "At most 10,000 of them, each an object with `to`, and perhaps `vars` (texts or numbers by name) and `reference`. "
     "One that is bad is a reject, and never stops the good ones."
 )
-
-
-class TruthText(Truth):
-    """``true`` or ``false`` in a query."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> bool:
-        known = {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
-        return super()._deserialize(known, attr, data, **kwargs)
-
-
-class JsonText(fields.Field[Any]):
-    """A JSON text in a query, of what ``inner`` takes."""
-
-    def __init__(self, inner: fields.Field[Any], **kwargs: Any) -> None:
-        self._inner = inner
-        super().__init__(**kwargs)
-
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
-        del attr, data, kwargs
-        try:
-            found = orjson.loads(value)
-        except (orjson.JSONDecodeError, TypeError):
-            raise ValidationError("Must be a JSON text.") from None
-        try:
-            return self._inner.deserialize(found)
-        except ValidationError as error:
-            if isinstance(self._inner, fields.Mapping) and isinstance(error.messages, dict):
-                # Filed under "key" and "value", for both may be wrong; they are one pair to the caller.
-                raise ValidationError({name: _joined(parts) for name, parts in error.messages.items()}) from None
-            raise
-
-
-def _joined(parts: dict[str, list[str]]) -> list[str]:
-    return [message for messages in parts.values() for message in messages]
 
 
 class _BatchFields(OrderSchema):
@@ -115,9 +79,9 @@ class BatchQuerySchema(_BatchFields):
         metadata={"description": "Seconds after which it is not sent."},
     )
     max_segments = Whole(minimum=1, maximum=1000, from_text=True, load_default=None)
-    smart_encoding = TruthText(load_default=False)
-    all_or_nothing = TruthText(load_default=False, metadata={"description": _ALL_OR_NOTHING})
-    dry_run = TruthText(load_default=False, metadata={"description": _DRY_RUN})
+    smart_encoding = Truth(from_text=True, load_default=False)
+    all_or_nothing = Truth(from_text=True, load_default=False, metadata={"description": _ALL_OR_NOTHING})
+    dry_run = Truth(from_text=True, load_default=False, metadata={"description": _DRY_RUN})
     metadata = JsonText(  # type: ignore[assignment]  # the same in another form
         OrderSchema().fields["metadata"],
         load_default=dict,

@@ -189,12 +189,10 @@ def _new_batch(asked: Asked, terms: Terms, currency: str | None, now: datetime) 
         metadata=message.metadata,
         dlt=message.dlt,
         bounds=bounds_of(message),
-        expires_in=message.expires_in,
         expires_at=None,
         send_at=message.send_at,
         all_or_nothing=asked.order.all_or_nothing,
         dry_run=asked.order.dry_run,
-        total=0,
         accepted=0,
         rejected=0,
         duplicates=0,
@@ -268,14 +266,9 @@ def _require_columns(terms: Terms, rows: Rows) -> None:
 
 def _end(world: Deps, asked: Asked, source: Source, pieces: Pieces) -> Answer:
     """Accept what was read, or refuse it, in the transaction of its last piece, its key and its answer."""
-    if not asked.order.dry_run and not pieces.batch.all_or_nothing:
-        return _conclude(world, asked, source, pieces)
-    # What is not to be sent must not be staged with the last piece, so that has to be known before.
-    pieces.finish()
-    return _conclude(world, asked, source, pieces)
-
-
-def _conclude(world: Deps, asked: Asked, source: Source, pieces: Pieces) -> Answer:
+    if asked.order.dry_run or pieces.batch.all_or_nothing:
+        # What is not to be sent must not be staged with the last piece, so that has to be known before.
+        pieces.flush()
     with world.database.transaction() as connection:
         claim = _begin(world, connection, asked, source)
         pieces.stage(connection)
@@ -284,7 +277,7 @@ def _conclude(world: Deps, asked: Asked, source: Source, pieces: Pieces) -> Answ
         elif asked.order.dry_run:
             given = _report(world, connection, pieces.batch)
         else:
-            given = _accept(world, connection, pieces.batch)
+            given = _accept(world, connection, pieces.batch, expires_in=asked.order.message.expires_in)
         if claim is not None:
             finish(connection, claim, given)
         world.checkpoint("upload.accepting")
@@ -302,9 +295,9 @@ def _report(world: Deps, connection: Connection, batch: Batch) -> Answer:
     return _shown(world, connection, checked, 200)
 
 
-def _accept(world: Deps, connection: Connection, batch: Batch) -> Answer:
+def _accept(world: Deps, connection: Connection, batch: Batch, *, expires_in: int | None) -> Answer:
     now = world.clock.now()
-    lasts = None if batch.expires_in is None else timedelta(seconds=batch.expires_in)
+    lasts = None if expires_in is None else timedelta(seconds=expires_in)
     accepted = change_batch(
         connection,
         batch,

@@ -61,12 +61,10 @@ batches = Table(
     Column("dlt", Json),
     # What its sender asked to be held to, as ``messages.bounds``.
     Column("bounds", Json),
-    Column("expires_in", Integer),
     Column("expires_at", UtcDateTime),
     Column("send_at", UtcDateTime),
     Column("all_or_nothing", Boolean, nullable=False),
     Column("dry_run", Boolean, nullable=False),
-    Column("total", Integer, nullable=False),
     Column("accepted", Integer, nullable=False),
     Column("rejected", Integer, nullable=False),
     Column("duplicates", Integer, nullable=False),
@@ -179,12 +177,10 @@ class Batch:
     metadata: dict[str, str]
     dlt: dict[str, str] | None
     bounds: dict[str, Any] | None
-    expires_in: int | None
     expires_at: datetime | None
     send_at: datetime | None
     all_or_nothing: bool
     dry_run: bool
-    total: int
     accepted: int
     rejected: int
     duplicates: int
@@ -203,6 +199,11 @@ class Batch:
     started_at: datetime | None
     canceled_at: datetime | None
     finished_at: datetime | None
+
+    @property
+    def total(self) -> int:
+        """Return how many rows there are, or were so far: what becomes of each is counted."""
+        return self.accepted + self.rejected + self.duplicates
 
 
 _COLUMNS = tuple(field.name for field in fields(Batch))

@@ -47,7 +47,7 @@ class Pieces:
         else:
             self._passed += 1
         if len(self._good) + len(self._rejects) >= PIECE:
-            self._flush()
+            self.flush()
 
     def be_heard(self) -> None:
         """Say that the upload is alive, where that was not said of late."""
@@ -65,9 +65,15 @@ class Pieces:
             self._is_staged = self._is_staged or bool(self._good)
         staging.stage_rejects(connection, self.batch.id, self._rejects)
 
-    def finish(self) -> None:
-        """Store what waits in a transaction of its own, where no good row may be sent."""
-        self._flush()
+    def flush(self) -> None:
+        """Store what waits in a transaction of its own; where nothing may be sent, no good row stays behind it."""
+        with self._world.database.transaction() as connection:
+            self.stage(connection)
+        self._good, self._rejects = [], []
+        self._world.checkpoint("upload.staged")
+        if self._is_in_vain and self._is_staged:
+            staging.drop_rows(self._world.database, self.batch.id)
+            self._is_staged = False
 
     @property
     def is_refused(self) -> bool:
@@ -78,17 +84,10 @@ class Pieces:
     def _is_in_vain(self) -> bool:
         return self.batch.dry_run or self.is_refused
 
-    def _flush(self) -> None:
-        with self._world.database.transaction() as connection:
-            self.stage(connection)
-        self._good, self._rejects = [], []
-        self._world.checkpoint("upload.staged")
-        if self._is_in_vain and self._is_staged:
-            staging.drop_rows(self._world.database, self.batch.id)
-            self._is_staged = False
-
     def _turn_away(self, connection: Connection) -> None:
         """Move those who do not want to be texted to the refused ones."""
+        if not self._good:
+            return
         batch, numbers = self.batch, [row.number for row in self._good]
         found = staging.opted_out_since(
             connection, numbers, client_id=batch.client_id, sender=batch.sender, test=batch.test
@@ -106,7 +105,6 @@ class Pieces:
         batch, good, rejects = self.batch, self._good, self._rejects
         self.batch = replace(
             batch,
-            total=batch.total + len(good) + len(rejects) + self._passed,
             accepted=batch.accepted + len(good),
             rejected=batch.rejected + len(rejects),
             duplicates=batch.duplicates + self._passed,
@@ -127,7 +125,7 @@ class Pieces:
             raise _lost(batch)
 
 
-_COUNTED: Final = ("heard_at", "total", "accepted", "rejected", "duplicates", "segments", "price_micros")
+_COUNTED: Final = ("heard_at", "accepted", "rejected", "duplicates", "segments", "price_micros")
 
 
 def _sum_of(batch: Batch, good: list[Good]) -> int | None:

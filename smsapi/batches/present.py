@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from smsapi.batches.models import CANCELED, FINISHED, REJECTED, SENDING, Batch
+from smsapi.batches.models import SENDING, Batch
 from smsapi.clock import rfc3339
 from smsapi.ids import show_id
 from smsapi.messages.present import show_micros
@@ -81,7 +81,7 @@ def present_end(batch: Batch, counts: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _expected_end(batch: Batch, counts: Mapping[str, int], now: datetime, rate: float | None) -> datetime | None:
-    if not rate or batch.status in {FINISHED, CANCELED, REJECTED}:
+    if not rate:
         return None
     seconds = (batch.accepted - count_over(batch, counts)) / rate
     try:

@@ -8,18 +8,16 @@ from datetime import datetime, timedelta
 from math import ceil
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, bindparam, delete, func, select, text, update
 
 from smsapi.batches import models
 from smsapi.batches.making import MOST_AT_ONCE, make_messages, move_counts
 from smsapi.batches.models import Batch, batch_changes
 from smsapi.batches.present import HAS_LEFT, OPEN, count_over, present_end
 from smsapi.batches.store import change_batch, counts_of
-from smsapi.db import call_it_news
 from smsapi.deps import Deps
 from smsapi.errors import TooLate
-from smsapi.events.models import events
-from smsapi.events.store import record_event
+from smsapi.events.store import insert_events, record_event
 from smsapi.ids import new_id, show_id
 from smsapi.messages.lanes import NAMES as LANES
 from smsapi.messages.models import WAITS, messages
@@ -134,8 +132,7 @@ def cancel_waiting(world: Deps, connection: Connection, batch: Batch, *, limit: 
     connection.execute(update(messages).where(messages.c.id.in_(ids)).values(**values))
     told = {"client_id": batch.client_id, "test": batch.test, "type": f"message.{CANCELED}", "at": now}
     told["data"] = {"by": "batch", "batch_id": show_id("bat", batch.id)}
-    connection.execute(_INSERT_EVENT, [{"id": new_id(), "message_id": each, **told} for each in ids])
-    call_it_news(connection)
+    insert_events(connection, [{"id": new_id(), "message_id": each, **told} for each in ids])
     for _ in ids:
         world.metrics.count_message(CANCELED, test=batch.test)
     return len(ids)
@@ -240,7 +237,6 @@ def _next_reports(counts: Mapping[str, int], now: datetime, finished_at: datetim
     return now + max(_NEXT, min(_REPORTS_LONGEST, age / 10))
 
 
-_INSERT_EVENT: Final = insert(events)
 _FOLD: Final = text(
     """
     WITH gone AS (

@@ -18,8 +18,6 @@ from smsapi.errors import StoreUnavailable
 from smsapi.optouts.models import blocks, opt_outs
 
 _DROP_PIECE: Final = 5_000
-_COLUMNS: Final = tuple(batch_rows.c.keys())
-_REJECT_COLUMNS: Final = tuple(batch_rejects.c.keys())
 # Of the text form of COPY: what would end a column or a row, and what it is escaped with.
 _ESCAPED: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _NULL: Final = "\\N"

@@ -1,7 +1,7 @@
 """Queries on batches, their counts and what was refused of them, within the caller's transaction."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -24,7 +24,6 @@ class Reject:
     message: str
 
 
-_COLUMNS: Final = tuple(field.name for field in fields(Batch))
 # Built once: building a statement costs more than running it.
 _INSERT_BATCH: Final = insert(batches)
 _INSERT_COUNT: Final = insert(batch_counts)
@@ -38,7 +37,7 @@ _CANCELED: Final = select(batches.c.id).where(
 
 def add_batch(connection: Connection, batch: Batch) -> None:
     """Store a new batch."""
-    connection.execute(_INSERT_BATCH, {name: getattr(batch, name) for name in _COLUMNS})
+    connection.execute(_INSERT_BATCH, asdict(batch))
 
 
 def start_counts(connection: Connection, batch: Batch) -> None:

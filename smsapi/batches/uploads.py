@@ -20,7 +20,7 @@ from smsapi.batches.reading import CsvRows, Doubled, JsonLines, JsonList, Rows, 
 from smsapi.batches.schemas import BatchSchema
 from smsapi.batches.views import blueprint
 from smsapi.errors import BodyIncomplete, BodyTooLarge, MalformedRequest, SmsapiError, Unavailable, UnsupportedMediaType
-from smsapi.web.body import load, load_query
+from smsapi.web.body import load, load_query, refuse_other_charsets
 from smsapi.web.context import deps, request_id, to_response
 from smsapi.web.fields import StrictSchema
 from smsapi.web.idempotency import Claim, read_key
@@ -118,8 +118,7 @@ def _refuse_other_forms() -> None:
     kind = request.mimetype
     if kind not in _ROWS and kind != "application/json" and not kind.endswith("+json"):
         raise UnsupportedMediaType(f"The body must be JSON, {CSV} or {LINES}: send such a Content-Type.")
-    if request.mimetype_params.get("charset", "utf-8").lower() not in {"utf-8", "utf8"}:
-        raise UnsupportedMediaType("The body must be in UTF-8.")
+    refuse_other_charsets()
 
 
 def _is_packed() -> bool:

@@ -24,7 +24,7 @@ from smsapi.messages.lanes import NAMES
 from smsapi.messages.present import present_message
 from smsapi.messages.schemas import MessageListSchema, MessageQuery
 from smsapi.messages.store import list_messages
-from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, is_closed, read_stops
+from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, read_stops
 from smsapi.web.answers import Answer, answer
 from smsapi.web.body import load_optional_body, load_query
 from smsapi.web.context import deps, to_response
@@ -167,7 +167,7 @@ def _present(world: Deps, connection: Connection, batch: Batch) -> dict[str, Any
 
 
 def _stops(connection: Connection) -> frozenset[str]:
-    return frozenset(gate.key for gate in read_stops(connection) if is_closed(gate))
+    return frozenset(gate.key for gate in read_stops(connection))
 
 
 def _is_stopped(batch: Batch, stops: frozenset[str]) -> bool:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -325,11 +324,6 @@ def _save_rejects(service: Service, batch_id: str, path: str) -> None:
 
 
 def _write(response: requests.Response, path: str) -> None:
-    pieces = response.iter_content(_PIECE_BYTES)
-    if path == "-":
-        for piece in pieces:
-            sys.stdout.buffer.write(piece)
-        return
-    with Path(path).open("wb") as file:
-        for piece in pieces:
+    with click.open_file(path, "wb") as file:
+        for piece in response.iter_content(_PIECE_BYTES):
             file.write(piece)

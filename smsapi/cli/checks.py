@@ -31,7 +31,7 @@ from smsapi.limits.store import LimitStoreDown
 from smsapi.log import reason_of
 from smsapi.messages.backlog import LaneBacklog, measure
 from smsapi.messages.lanes import NAMES, TEST
-from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, is_closed, read_stops
+from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, read_stops
 from smsapi.plivo.answers import parsed_object
 from smsapi.plivo.client import PLIVO_ORIGIN
 from smsapi.plivo.signature import V3, V3_NONCE, sign_v3
@@ -318,7 +318,7 @@ def _check_dispatcher(patient: Patient) -> Verdict:
 def _look(store: Database, clock: Clock) -> tuple[Mapping[int, LaneBacklog], set[int]]:
     """Return what waits, and the lanes that are stopped."""
     with store.read() as connection:
-        stops = {gate.key for gate in read_stops(connection) if is_closed(gate)}
+        stops = {gate.key for gate in read_stops(connection)}
         lanes = measure(connection, clock.now())
     everywhere = bool(stops & {PAUSE, CIRCUIT, ACCOUNT})
     stopped = {lane for lane, name in NAMES.items() if lane != TEST and (everywhere or f"{PAUSE}:{name}" in stops)}
@@ -335,7 +335,7 @@ def _moved(before: Mapping[int, LaneBacklog], after: Mapping[int, LaneBacklog]) 
 
 def _check_stops(_patient: Patient) -> Verdict:
     with open_database() as store, store.read() as connection:
-        closed = [gate for gate in read_stops(connection) if is_closed(gate)]
+        closed = read_stops(connection)
     if not closed:
         return passed("nothing is stopped")
     advice = {

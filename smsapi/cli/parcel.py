@@ -6,7 +6,11 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any, BinaryIO, Final
+from functools import partial
+from itertools import chain
+from typing import IO, Any, Final
+
+from smsapi.batches.arriving import MOST_ON_THE_WIRE, MOST_UNPACKED
 
 _PIECE_BYTES: Final = 256 * 1024
 _IN_MEMORY_BYTES: Final = 1024 * 1024
@@ -15,9 +19,6 @@ _LEAST_BYTES: Final = 4 * 1024
 _SHRINKS_TO: Final = 0.9
 # Of nine: telephone numbers do not become much smaller by trying harder.
 _LEVEL: Final = 4
-# What the service takes, packed and unpacked. A pipe that never ends is noticed by it.
-MOST_PACKED: Final = 64 * 1024 * 1024
-MOST_UNPACKED: Final = 512 * 1024 * 1024
 
 
 class TooLarge(Exception):
@@ -65,7 +66,7 @@ class Body:
         return piece
 
 
-def pack(source: BinaryIO, on_read: Callable[[int], None]) -> Parcel:
+def pack(source: IO[bytes], on_read: Callable[[int], None]) -> Parcel:
     """Read ``source`` to its end, and pack it where that pays; ``on_read`` is told how many bytes were read so far.
 
     Raises:
@@ -82,13 +83,15 @@ def pack(source: BinaryIO, on_read: Callable[[int], None]) -> Parcel:
         raise
 
 
-def _pack_into(file: Any, source: BinaryIO, on_read: Callable[[int], None]) -> Parcel:
-    pieces = _pieces(source)
+def _pack_into(file: Any, source: IO[bytes], on_read: Callable[[int], None]) -> Parcel:
+    # What a pipe has at the moment, for its writer may be slow.
+    read = getattr(source, "read1", source.read)
+    pieces = iter(partial(read, _PIECE_BYTES), b"")
     first = next(pieces, b"")
     is_packed = _pays(first)
     target: Any = gzip.GzipFile(fileobj=file, mode="wb", compresslevel=_LEVEL, mtime=0) if is_packed else file
     digest, size = hashlib.sha256(), 0
-    for piece in _with(first, pieces):
+    for piece in chain([first], pieces):
         digest.update(piece)
         target.write(piece)
         size += len(piece)
@@ -100,23 +103,11 @@ def _pack_into(file: Any, source: BinaryIO, on_read: Callable[[int], None]) -> P
     return Parcel(file, file.tell(), is_packed, digest.hexdigest())
 
 
-def _pieces(source: BinaryIO) -> Iterator[bytes]:
-    # What a pipe has at the moment, for its writer may be slow.
-    read = getattr(source, "read1", source.read)
-    while piece := read(_PIECE_BYTES):
-        yield piece
-
-
-def _with(first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    if first:
-        yield first
-    yield from pieces
-
-
 def _pays(sample: bytes) -> bool:
     return len(sample) >= _LEAST_BYTES and len(zlib.compress(sample, _LEVEL)) < len(sample) * _SHRINKS_TO
 
 
 def _check(size: int, packed: int) -> None:
-    if packed > MOST_PACKED or size > MOST_UNPACKED:
+    # What the service takes. A pipe that never ends is noticed by it.
+    if packed > MOST_ON_THE_WIRE or size > MOST_UNPACKED:
         raise TooLarge

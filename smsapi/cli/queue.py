@@ -14,7 +14,7 @@ from smsapi.db import Database
 from smsapi.errors import SmsapiError
 from smsapi.messages.backlog import LaneBacklog, Unsettled, count_unsettled, measure
 from smsapi.messages.lanes import MARKETING, NAMES, OTP, TRANSACTIONAL
-from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, Gate, close_gate, is_closed, open_gate, read_gates, read_stops
+from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, Gate, close_gate, open_gate, read_gates, read_stops
 from smsapi.pacing.tolls import ACCOUNT_SEGMENTS, REQUESTS, SENDER_PREFIX, tolls_of
 from smsapi.settings import Settings, read_settings
 from smsapi.timekeeping import set_clock_of
@@ -50,7 +50,7 @@ def status(*, as_json: bool) -> None:
     with open_database() as store, store.read() as connection:
         now = set_clock_of(store).now()
         lanes, unsettled = measure(connection, now), count_unsettled(connection, now)
-        stops = [gate for gate in read_stops(connection) if is_closed(gate)]
+        stops = read_stops(connection)
     paces = paces_of(settings)
     if as_json:
         print_json(
@@ -104,7 +104,7 @@ def resume(*, lane: str | None) -> None:
     key = _pause_of(lane)
     with open_database() as store, store.transaction() as connection:
         was_closed = open_gate(connection, key)
-        left = [gate for gate in read_stops(connection) if is_closed(gate)]
+        left = read_stops(connection)
     click.echo(f"Resumed {_object(lane)}." if was_closed else f"{_subject(lane)} was not paused.")
     for gate in left:
         click.echo(describe_stop(gate))
@@ -127,7 +127,7 @@ def wait_until_drained(*, timeout_seconds: float) -> None:
     with open_database() as store:
         left = drain(store, set_clock_of(store), timeout_seconds=timeout_seconds, tell=_tell)
         with store.read() as connection:
-            stops = [describe_stop(gate) for gate in read_stops(connection) if is_closed(gate)]
+            stops = [describe_stop(gate) for gate in read_stops(connection)]
     if left.remaining:
         raise SmsapiError("\n".join([f"After {timeout_seconds:g} s there is left: {_of(left)}.", *stops]))
     click.echo("Nothing is due or being sent any more.")

@@ -3,20 +3,20 @@
 import hashlib
 import re
 import shlex
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import IO, Any, Final
 from urllib.parse import urlencode
 
 import click
 import orjson
 from click.core import ParameterSource
 
+from smsapi.batches.arriving import MOST_ON_THE_WIRE
 from smsapi.cli.calling import Answer, Service
-from smsapi.cli.parcel import MOST_PACKED, Parcel, TooLarge, pack
+from smsapi.cli.parcel import Parcel, TooLarge, pack
 
 STDIN: Final = "-"
 FORMATS: Final = {"csv": "text/csv", "ndjson": "application/x-ndjson", "json": "application/json"}
@@ -92,15 +92,13 @@ def prepare(
     if form != "json" and "text" not in fields:
         raise click.UsageError("Missing option '--text'.")
     try:
-        if source == STDIN:
-            parcel, path = _read(sys.stdin.buffer, form, fields, None, on_read)
-        else:
-            with Path(source).open("rb") as file:
-                parcel, path = _read(file, form, fields, Path(source).stat().st_size, on_read)
+        total = None if source == STDIN else Path(source).stat().st_size
+        with click.open_file(source, "rb") as file:
+            parcel, path = _read(file, form, fields, total, on_read)
     except TooLarge:
         raise click.UsageError(f"{source} is more than one batch may hold; make several files of it.") from None
-    except (OSError, UnicodeError) as error:
-        raise click.UsageError(f"{source}, or an option, cannot be read: {type(error).__name__}.") from None
+    except OSError as error:
+        raise click.UsageError(f"{source} cannot be read: {type(error).__name__}.") from None
     if not parcel.size:
         parcel.close()
         raise click.UsageError(f"{source} is empty.")
@@ -110,10 +108,10 @@ def prepare(
 
 
 def _read(
-    file: BinaryIO, form: str, fields: Mapping[str, Any], total: int | None, on_read: Callable[[int, int | None], None]
+    file: IO[bytes], form: str, fields: Mapping[str, Any], total: int | None, on_read: Callable[[int, int | None], None]
 ) -> tuple[Parcel, str]:
     if form == "json":
-        return pack(BytesIO(_in_json(file.read(MOST_PACKED + 1), fields)), lambda _: None), "/v1/batches"
+        return pack(BytesIO(_in_json(file.read(MOST_ON_THE_WIRE + 1), fields)), lambda _: None), "/v1/batches"
     shown = {name: _in_query(value) for name, value in fields.items()}
     return pack(file, lambda count: on_read(count, total)), f"/v1/batches?{urlencode(shown)}"
 
@@ -126,15 +124,13 @@ def _in_query(value: Any) -> str:
 
 def _in_json(content: bytes, fields: Mapping[str, Any]) -> bytes:
     """Return the file with the options put in. What it holds stays as it was written, numbers too."""
-    if len(content) > MOST_PACKED:
+    if len(content) > MOST_ON_THE_WIRE:
         raise TooLarge
     text = content.removeprefix(b"\xef\xbb\xbf").strip()
     try:
-        found, more = orjson.loads(text), orjson.dumps(dict(fields))[1:-1]
+        found = orjson.loads(text)
     except orjson.JSONDecodeError:
         raise click.UsageError("The file is not valid JSON in UTF-8.") from None
-    except orjson.JSONEncodeError:
-        raise click.UsageError("An option is not valid UTF-8.") from None
     if isinstance(found, list):
         found, text = {"recipients": found}, b'{"recipients":' + text + b"}"
     if not isinstance(found, dict) or "recipients" not in found:
@@ -143,6 +139,7 @@ def _in_json(content: bytes, fields: Mapping[str, Any]) -> bytes:
         raise click.UsageError(f"{twice[0]} is in the file and in an option, too.")
     if "text" not in found and "text" not in fields:
         raise click.UsageError("Missing option '--text'.")
+    more = orjson.dumps(dict(fields))[1:-1]
     return text[:-1] + b"," + more + b"}" if more else text
 
 
@@ -181,7 +178,7 @@ def pair(_context: click.Context, _option: click.Parameter, values: tuple[str, .
 def with_text(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the fields if they can be sent at all: a shell may hand over bytes that are no text."""
     try:
-        "".join(str(value) for value in fields.values()).encode()
-    except UnicodeError:
-        raise click.UsageError("An option is not valid UTF-8.") from None
+        orjson.dumps(dict(fields))
+    except orjson.JSONEncodeError:
+        raise click.UsageError("An option is not valid UTF-8, or a number in it is too large.") from None
     return fields

@@ -7,9 +7,10 @@ claimed first and looked at then.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import Enum
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, and_, bindparam, select, update
 
 from smsapi.batches.store import canceled_among
 from smsapi.deps import Deps
@@ -17,7 +18,7 @@ from smsapi.dispatch.company import find_company, most_together
 from smsapi.ids import new_id, show_id
 from smsapi.messages.flows import Flow
 from smsapi.messages.models import CHORE, WAITS, Message, messages, to_message
-from smsapi.messages.statuses import EXPIRED, SCHEDULED, UNKNOWN
+from smsapi.messages.statuses import EXPIRED, SCHEDULED, SENT, UNKNOWN
 from smsapi.messages.store import add_event
 from smsapi.optouts.ledger import opted_out_among
 from smsapi.pacing.gates import Closed
@@ -28,11 +29,18 @@ from smsapi.send.change import TOO_LATE, conclude
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One message, held until its lease ends; ``epoch`` proves the hold, ``status`` is how the claim found it."""
+    """One message, held until its lease ends; ``epoch`` proves the hold."""
 
     message_id: UUID
     epoch: int
-    status: str
+
+
+class Chore(Enum):
+    """Why a message needs a look that is not to be sent: its outcome is unknown, its report overdue, or all else."""
+
+    DOUBT = "doubt"
+    NO_REPORT = "no_report"
+    OTHER = "other"
 
 
 @dataclass(slots=True)
@@ -138,24 +146,29 @@ def _begin(
 
 
 _CHORES = (
-    select(messages.c.id, messages.c.epoch, messages.c.status)
+    select(messages.c.id, messages.c.epoch)
     .where(CHORE, messages.c.due_at <= bindparam("now"))
     .order_by(messages.c.due_at)
     .limit(bindparam("at_most"))
     .with_for_update(skip_locked=True)
 )
-_CHORES_BUT_UNKNOWN = _CHORES.where(messages.c.status != UNKNOWN)
-_UNKNOWN = _CHORES.where(messages.c.status == UNKNOWN)
+_IN_DOUBT = messages.c.status == UNKNOWN
+# Of a test key's messages the reports are played, and never late.
+_UNREPORTED = and_(messages.c.status == SENT, ~messages.c.test)
+_CHORES_OF = {
+    Chore.DOUBT: _CHORES.where(_IN_DOUBT),
+    Chore.NO_REPORT: _CHORES.where(_UNREPORTED),
+    Chore.OTHER: _CHORES.where(~_IN_DOUBT, ~_UNREPORTED),
+}
 
 
 def claim_chores(
-    connection: Connection, now: datetime, *, lease_seconds: float, limit: int, unknown: bool = False
+    connection: Connection, now: datetime, chore: Chore, *, lease_seconds: float, limit: int
 ) -> Sequence[Claim]:
-    """Claim up to ``limit`` messages that need a look, longest due first: the ``unknown`` ones, or all others."""
-    query = _UNKNOWN if unknown else _CHORES_BUT_UNKNOWN
-    found = connection.execute(query, {"now": now, "at_most": limit})
+    """Claim up to ``limit`` messages that need this look, longest due first."""
+    found = connection.execute(_CHORES_OF[chore], {"now": now, "at_most": limit})
     # Not one UPDATE … RETURNING: neither store says in which order that gives the rows.
-    claims = [Claim(row.id, row.epoch + 1, row.status) for row in found]
+    claims = [Claim(row.id, row.epoch + 1) for row in found]
     if claims:
         connection.execute(
             update(messages)

@@ -7,20 +7,18 @@ everything when the process ends, loses nothing.
 import threading
 import time
 from collections.abc import Callable
-from uuid import UUID
 
 import dramatiq
 from dramatiq.brokers.stub import StubBroker
 
 from smsapi.batches.maker import lookout_for_batches
 from smsapi.deps import Deps
-from smsapi.dispatch.chores import reconcile_due, run_chores
+from smsapi.dispatch.chores import ask_for_reports, reconcile_due, run_chores
 from smsapi.dispatch.desk import Desk
 from smsapi.dispatch.housekeeping import lookout_for_housekeeping
 from smsapi.errors import Unavailable
 from smsapi.ids import show_id
 from smsapi.log import get_logger
-from smsapi.receipts.overdue import ask_for_overdue
 from smsapi.receipts.reporter import lookout_for_reports
 from smsapi.send.begin import Begun
 from smsapi.send.deliver import run
@@ -147,19 +145,17 @@ class Dispatcher:
             self._desk.done(begun)
 
     def _do_chores(self) -> None:
-        sent: dict[UUID, int] = {}
         # One thread at a time for each: the desk counts on all others to send what it begins for them.
         if self._tidying.acquire(blocking=False):
             try:
-                sent = run_chores(self._world, self._stopping.is_set)
+                run_chores(self._world, self._stopping.is_set)
             finally:
                 self._tidying.release()
         if self._reconciling.acquire(blocking=False):
             try:
                 reconcile_due(self._world, self._stopping.is_set)
                 # In this order: what is unknown may have to be sent, and has the list's questions first.
-                if sent:
-                    ask_for_overdue(self._world, sent, self._stopping.is_set)
+                ask_for_reports(self._world, self._stopping.is_set)
             finally:
                 self._reconciling.release()
 

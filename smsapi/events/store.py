@@ -44,10 +44,16 @@ def record_event(
     message, with its number, reference and metadata beside ``data``. ``test`` marks what a test key caused.
     """
     event_id = new_id()
-    call_it_news(connection)
     row = {"id": event_id, "message_id": message_id, "client_id": client_id, "test": test, "type": kind, "at": at}
-    connection.execute(_INSERT_EVENT, {**row, "data": dict(data)})
+    insert_events(connection, [{**row, "data": dict(data)}])
     return event_id
+
+
+def insert_events(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Append the rows of events, all columns but ``seq``, in one statement; they are told once this is committed."""
+    if rows:
+        call_it_news(connection)
+        connection.execute(_INSERT_EVENT, rows)
 
 
 def list_events(connection: Connection, message_id: UUID) -> Sequence[Event]:

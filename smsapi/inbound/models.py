@@ -70,8 +70,3 @@ _COLUMNS = tuple(field.name for field in fields(Inbound))
 def to_inbound(row: Row[Any]) -> Inbound:
     """Return the inbound message of a row."""
     return Inbound(**{name: row._mapping[name] for name in _COLUMNS})  # noqa: SLF001 - SQLAlchemy's documented name
-
-
-def to_row(inbound: Inbound) -> dict[str, Any]:
-    """Return the values of an inbound message's row, by column."""
-    return {name: getattr(inbound, name) for name in _COLUMNS}

@@ -1,13 +1,12 @@
 """Taking an inbound text: stored once, given to its client, and obeyed, all in one transaction."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, false, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from smsapi.auth.models import Caller, clients
 from smsapi.clock import rfc3339
@@ -15,7 +14,7 @@ from smsapi.deps import Deps
 from smsapi.errors import NotFound
 from smsapi.events.store import record_event
 from smsapi.ids import new_id, show_id
-from smsapi.inbound.models import NOT_ERASED, Inbound, inbound_messages, to_inbound, to_row
+from smsapi.inbound.models import NOT_ERASED, Inbound, inbound_messages, to_inbound
 from smsapi.inbound.reading import Received
 from smsapi.messages.models import messages
 from smsapi.optouts.ledger import hold_waiting, let_calls_end, opt_in, opt_out, said_by_recipient
@@ -100,10 +99,9 @@ def _store(connection: Connection, world: Deps, received: Received) -> Inbound |
         # To the millisecond, as it is shown: what is filtered by a shown time is then exact.
         received_at=now.replace(microsecond=now.microsecond // 1000 * 1000),
     )
-    build = postgresql.insert if world.database.is_postgresql else sqlite.insert
     # Whoever brings the same UUID at the same moment waits here for the one that came first.
-    statement = build(inbound_messages).on_conflict_do_nothing().returning(inbound_messages.c.id)
-    return inbound if connection.execute(statement, to_row(inbound)).first() is not None else None
+    statement = world.database.insert(inbound_messages).on_conflict_do_nothing().returning(inbound_messages.c.id)
+    return inbound if connection.execute(statement, asdict(inbound)).first() is not None else None
 
 
 def _last_outbound(connection: Connection, received: Received) -> tuple[UUID | None, UUID | None]:

@@ -10,7 +10,7 @@ from smsapi.messages.flows import Flow, find_work
 from smsapi.messages.lanes import NAMES, TEST
 from smsapi.messages.models import WAITS, Message, messages
 from smsapi.messages.statuses import WAITING
-from smsapi.pacing.gates import PAUSE, is_closed, read_stops
+from smsapi.pacing.gates import PAUSE, read_stops
 from smsapi.pacing.tolls import REQUESTS, SENDER_PREFIX, Toll, tolls_of
 from smsapi.settings import Settings
 
@@ -29,7 +29,7 @@ def estimate_send_at(settings: Settings, connection: Connection, message: Messag
     begins = max(now, message.due_at)
     if message.lane == TEST:
         return begins
-    for stop in (stop for stop in read_stops(connection) if is_closed(stop)):
+    for stop in read_stops(connection):
         if stop.key in {PAUSE, f"{PAUSE}:{NAMES[message.lane]}"}:
             return None
         if stop.opens_at is not None and not stop.key.startswith(PAUSE):

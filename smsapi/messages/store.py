@@ -10,7 +10,8 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from smsapi.auth.models import Caller
 from smsapi.errors import NotFound
-from smsapi.events.store import record_event
+from smsapi.events.store import insert_events
+from smsapi.ids import new_id
 from smsapi.messages.models import Message, messages, to_message, to_row
 from smsapi.messages.statuses import QUEUED
 
@@ -43,15 +44,24 @@ def add_message(connection: Connection, message: Message) -> None:
 
 def add_event(connection: Connection, message: Message, kind: str, at: datetime, data: Mapping[str, Any]) -> None:
     """Append an event to a message's history."""
-    record_event(
-        connection,
-        client_id=message.client_id,
-        kind=kind,
-        at=at,
-        data=data,
-        message_id=message.id,
-        test=message.test,
-    )
+    add_events(connection, [(message, kind, data)], at)
+
+
+def add_events(connection: Connection, told: Sequence[tuple[Message, str, Mapping[str, Any]]], at: datetime) -> None:
+    """Append to the history of each of these messages an event of this type and data, all in one statement."""
+    rows = [
+        {
+            "id": new_id(),
+            "message_id": message.id,
+            "client_id": message.client_id,
+            "test": message.test,
+            "type": kind,
+            "at": at,
+            "data": dict(data),
+        }
+        for message, kind, data in told
+    ]
+    insert_events(connection, rows)
 
 
 def get_message(connection: Connection, message_id: UUID, *, client_id: UUID | None = None) -> Message:

@@ -8,13 +8,13 @@ begins between the two sides of an opt-out.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, delete, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from smsapi.clock import Clock, rfc3339
+from smsapi.db import insert_into
 from smsapi.deps import Deps
 from smsapi.errors import RecipientOptedOut
 from smsapi.events.store import record_event
@@ -26,6 +26,8 @@ from smsapi.optouts.models import OptOut, Proof, Scope, Source, blocks, opt_out_
 _INSERT_LINE = insert(opt_out_log)
 _KEY = ("number", "test", "holds_for")
 _IMPORT_BATCH = 500
+# What of a line's evidence somebody said or wrote, and what stands there once it is forgotten.
+_WORDS: Final[Mapping[str, Any]] = {"text": "", "reason": None}
 _CALL_LOOKS = 100
 _CALL_LOOK_SECONDS = 0.02
 
@@ -103,8 +105,8 @@ def opt_out(
     at: datetime,
     evidence: Mapping[str, Any],
     reason: str | None = None,
-) -> bool:
-    """Enter an opt-out and say whether it is a new one; one that stands already keeps its date.
+) -> None:
+    """Enter an opt-out; one that stands already keeps its date.
 
     Either way it is a line of the trail; a new one is an ``optout.created`` to each client that it concerns.
     """
@@ -112,27 +114,22 @@ def opt_out(
     # Not DO NOTHING, which does not hold what is there: whoever takes it away at this moment would leave nobody opted
     # out, and this one told that the number is.
     same = {"holds_for": opt_outs.c.holds_for}
-    statement = _insert_for(connection).on_conflict_do_update(index_elements=_KEY, set_=same).returning(opt_outs.c.id)
-    is_new = connection.execute(statement, row).scalar_one() == row["id"]
+    entered = insert_into(connection, opt_outs).on_conflict_do_update(index_elements=_KEY, set_=same)
+    is_new = connection.execute(entered.returning(opt_outs.c.id), row).scalar_one() == row["id"]
     connection.execute(_INSERT_LINE, _line(scope, "created" if is_new else "repeated", source, at, evidence))
-    if not is_new:
-        return False
-    _tell(connection, scope, "optout.created", source, at, reason=reason)
-    return True
+    if is_new:
+        _tell(connection, scope, "optout.created", source, at, reason=reason)
 
 
 def opt_in(
     connection: Connection, scopes: Sequence[Scope], *, source: Source, at: datetime, evidence: Mapping[str, Any]
-) -> int:
-    """Take these entries away and return how many stood; each is a line of the trail and ``optout.removed``."""
-    removed = 0
+) -> None:
+    """Take these entries away; each that stood is a line of the trail and ``optout.removed``."""
     for scope in scopes:
         same = (opt_outs.c.number == scope.number, opt_outs.c.test == scope.test, opt_outs.c.holds_for == scope.key)
         if connection.execute(delete(opt_outs).where(*same).returning(opt_outs.c.id)).first() is not None:
             connection.execute(_INSERT_LINE, _line(scope, "removed", source, at, evidence))
             _tell(connection, scope, "optout.removed", source, at)
-            removed += 1
-    return removed
 
 
 def opt_out_by_provider(connection: Connection, clock: Clock, message: Message) -> None:
@@ -141,10 +138,6 @@ def opt_out_by_provider(connection: Connection, clock: Clock, message: Message) 
     scope = Scope(number=message.to_number, client_id=client_id, sender=message.sender, test=message.test)
     evidence = {"message_id": show_id("msg", message.id), "provider_code": "200"}
     opt_out(connection, scope, source="provider", at=clock.now(), evidence=evidence)
-
-
-def _insert_for(connection: Connection) -> postgresql.Insert | sqlite.Insert:
-    return postgresql.insert(opt_outs) if connection.dialect.name == "postgresql" else sqlite.insert(opt_outs)
 
 
 def _row(scope: Scope, source: str, reason: str | None, at: datetime) -> dict[str, Any]:
@@ -273,7 +266,7 @@ def import_opt_outs(
     ordered = sorted(orders, key=lambda order: (order[0].number, order[0].key))
     for start in range(0, len(ordered), _IMPORT_BATCH):
         rows = [_row(scope, "import", reason, at) for scope, reason in ordered[start : start + _IMPORT_BATCH]]
-        statement = _insert_for(connection).values(rows).on_conflict_do_nothing().returning(opt_outs)
+        statement = insert_into(connection, opt_outs).values(rows).on_conflict_do_nothing().returning(opt_outs)
         new = [to_opt_out(row) for row in connection.execute(statement)]
         if new:
             lines = [_line(each.scope, "created", "import", at, {**evidence, "reason": each.reason}) for each in new]
@@ -283,15 +276,17 @@ def import_opt_outs(
 
 
 def forget_words(connection: Connection, number: str) -> int:
-    """Take out of the trail what the number's texts said, and return from how many lines.
+    """Take out what the number's texts said, and what callers wrote of why it opted out, or in.
 
-    The entries and the trail themselves stay: without them the person would be texted again.
+    Return from how many entries and lines of the trail. They themselves stay: without them the person would be texted
+    again.
     """
+    own = (opt_outs.c.number == number, opt_outs.c.reason.is_not(None))
+    changed = connection.execute(update(opt_outs).where(*own).values(reason=None)).rowcount
     rows = opt_out_log.c
-    changed = 0
     for row in connection.execute(select(rows.id, rows.evidence).where(rows.number == number)).all():
-        if row.evidence.get("text"):
-            kept = {**row.evidence, "text": ""}
+        kept = {name: _WORDS.get(name, value) for name, value in row.evidence.items()}
+        if kept != row.evidence:
             connection.execute(update(opt_out_log).where(rows.id == row.id).values(evidence=kept))
             changed += 1
     return changed

@@ -111,20 +111,16 @@ def pay_or_wait(database: Database, tolls: Sequence[Toll], now: datetime) -> tim
 
 
 def read_stops(connection: Connection) -> Sequence[Gate]:
-    """Return every gate but the paces that is there."""
+    """Return every gate but the paces that is closed, and keeps messages back; one whose probe is out does, too."""
     query = select(gates).where(gates.c.key.not_like("pace:%")).order_by(gates.c.key)
-    return [Gate(row.key, row.opens_at, row.detail) for row in connection.execute(query)]
+    found = [Gate(row.key, row.opens_at, row.detail) for row in connection.execute(query)]
+    return [gate for gate in found if gate.key != CIRCUIT or gate.detail.get("open")]
 
 
 def read_gates(connection: Connection, keys: Iterable[str]) -> Mapping[str, Gate]:
     """Return those of these gates that are there."""
     query = select(gates).where(gates.c.key.in_(list(keys)))
     return {row.key: Gate(row.key, row.opens_at, row.detail) for row in connection.execute(query)}
-
-
-def is_closed(gate: Gate) -> bool:
-    """Say whether this stop keeps messages back; it does so while its probe is out, too."""
-    return gate.key != CIRCUIT or bool(gate.detail.get("open"))
 
 
 def close_gate(

@@ -18,7 +18,6 @@ from smsapi.ids import show_id
 from smsapi.inbound.service import forget_number, forget_old
 from smsapi.messages.models import message_attempts, messages
 from smsapi.optouts.ledger import forget_words
-from smsapi.optouts.models import opt_out_log, opt_outs
 from smsapi.web.idempotency import idempotency_keys
 
 # What of a message, or of an answer or event about it, tells who was texted what.
@@ -99,7 +98,7 @@ def _erase_events(connection: Connection, subject: Subject) -> int:
 
 
 def _without_words(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an event's data without what Plivo or a caller put into words; codes and ids stay."""
+    """Return an event's data, or an answer, without what Plivo or a caller put into words; codes and ids stay."""
     kept = {key: _EMPTY.get(key, value) for key, value in data.items()}
     if isinstance(error := kept.get("error"), dict) and "message" in error:
         kept["error"] = {**error, "message": error.get("code")}
@@ -137,9 +136,7 @@ def _emptied(body: str) -> str:
     answer = json.loads(body)
     if not isinstance(answer, dict):
         return body
-    emptied = {key: _EMPTY.get(key, value) for key, value in answer.items()}
-    if isinstance(error := emptied.get("error"), dict):
-        emptied["error"] = {**error, "message": error.get("code")}
+    emptied = _without_words(answer)
     return body if emptied == answer else json.dumps(emptied)
 
 
@@ -189,19 +186,6 @@ def _hiding(found: Any, number: str) -> Any:
     return found.replace(number, _HIDDEN) if isinstance(found, str) else found
 
 
-def _erase_reasons(connection: Connection, number: str) -> int:
-    """Take out what callers wrote of why the number opted out, or in; entries and trail stay."""
-    rows = opt_out_log.c
-    own = (opt_outs.c.number == number, opt_outs.c.reason.is_not(None))
-    changed = connection.execute(update(opt_outs).where(*own).values(reason=None)).rowcount
-    for row in connection.execute(select(rows.id, rows.evidence).where(rows.number == number)).all():
-        if row.evidence.get("reason") is not None:
-            kept = {**row.evidence, "reason": None}
-            connection.execute(update(opt_out_log).where(rows.id == row.id).values(evidence=kept))
-            changed += 1
-    return changed
-
-
 def _erase_old_inbound(connection: Connection, aged: Aged) -> int:
     return forget_old(connection, aged.client_id, aged.until, limit=aged.limit)
 
@@ -222,6 +206,5 @@ ERASERS: Final[Sequence[Eraser]] = (
     Eraser("inbound", of_number=forget_number, of_age=_erase_old_inbound),
     Eraser("batches", of_number=of_batches.forget_number, of_age=_erase_old_batches),
     # The ledger keeps the number itself: without it the person would be texted again.
-    Eraser("opt-out trail", of_number=forget_words),
-    Eraser("opt-out reasons", of_number=_erase_reasons),
+    Eraser("opt-outs", of_number=forget_words),
 )

@@ -18,8 +18,7 @@ from smsapi.log import get_logger
 from smsapi.messages.models import Message, messages, to_message
 from smsapi.messages.statuses import FINAL, SENT, WAITING
 from smsapi.messages.store import add_event
-from smsapi.privacy.erasers import ERASERS, Aged, Eraser, Subject
-from smsapi.privacy.models import client_retention
+from smsapi.privacy.erasers import ERASERS, Aged, Subject
 from smsapi.send.after import cancel
 
 log = get_logger()
@@ -49,7 +48,7 @@ def redact(world: Deps, connection: Connection, message: Message, *, by: Mapping
     return to_message(connection.execute(query).one())
 
 
-def erase_old(world: Deps, stopping: Callable[[], bool], *, erasers: Sequence[Eraser] = ERASERS) -> int:
+def erase_old(world: Deps, stopping: Callable[[], bool]) -> int:
     """Erase what is older than its time of retention, in batches; return how many messages and other rows they were.
 
     Of a message that is settled the time counts from when it was accepted or, where it had one, from its ``send_at``;
@@ -57,20 +56,19 @@ def erase_old(world: Deps, stopping: Callable[[], bool], *, erasers: Sequence[Er
     """
     erased: Counter[str] = Counter()
     with world.database.read() as connection:
-        kept = {row.id: row.days for row in connection.execute(_KEPT_OF_CLIENTS)}
+        query = select(clients.c.id, clients.c.retention_days)
+        kept = {row.id: row.retention_days for row in connection.execute(query)}
     # What came to no client is kept for as long as the setting says.
     for client_id, own in {**kept, None: None}.items():
         days = world.settings.retention_days if own is None else own
         if days:
-            erased += _erase_old_of(world, client_id, days, erasers, stopping)
+            erased += _erase_old_of(world, client_id, days, stopping)
     if erased:
         log.info("old_erased", **erased)
     return erased.total()
 
 
-def _erase_old_of(
-    world: Deps, client_id: UUID | None, days: int, erasers: Sequence[Eraser], stopping: Callable[[], bool]
-) -> Counter[str]:
+def _erase_old_of(world: Deps, client_id: UUID | None, days: int, stopping: Callable[[], bool]) -> Counter[str]:
     erased: Counter[str] = Counter()
     until = world.clock.now() - timedelta(days=days)
     while client_id is not None and not stopping():
@@ -78,7 +76,7 @@ def _erase_old_of(
         erased["messages"] += done
         if done < _BATCH:
             break
-    for name, of_age in ((each.name, each.of_age) for each in erasers if each.of_age is not None):
+    for name, of_age in ((each.name, each.of_age) for each in ERASERS if each.of_age is not None):
         while not stopping():
             with world.database.transaction() as connection:
                 done = of_age(connection, Aged(client_id, until, world.clock.now(), _BATCH))
@@ -123,7 +121,7 @@ class Erased:
     left: int
 
 
-def erase_number(world: Deps, number: str, *, erasers: Sequence[Eraser] = ERASERS) -> Erased:
+def erase_number(world: Deps, number: str) -> Erased:
     """Erase a person's number (E.164), and what they were texted, wherever it is stored; in batches.
 
     Messages that wait to be sent to them are canceled. What must outlive it (that they opted out) is for its own
@@ -140,13 +138,13 @@ def erase_number(world: Deps, number: str, *, erasers: Sequence[Eraser] = ERASER
             for message in waiting:
                 cancel(world, connection, message, by=_BY_OPERATOR)
             settled = [message for message in found if message.status in SETTLED]
-            rows += _erase(world, connection, [*waiting, *settled], _BY_OPERATOR, erasers)
+            rows += _erase(world, connection, [*waiting, *settled], _BY_OPERATOR)
         canceled += len(waiting)
         left += len(found) - len(waiting) - len(settled)
-    for eraser in erasers:
+    for eraser in ERASERS:
         with world.database.transaction() as connection:
             rows[eraser.name] += eraser.of_number(connection, number)
-    return Erased({eraser.name: rows[eraser.name] for eraser in erasers}, canceled, left)
+    return Erased({eraser.name: rows[eraser.name] for eraser in ERASERS}, canceled, left)
 
 
 def _messages_to(world: Deps, number: str) -> Iterator[Sequence[UUID]]:
@@ -158,27 +156,16 @@ def _messages_to(world: Deps, number: str) -> Iterator[Sequence[UUID]]:
             yield from (ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH))
 
 
-def _erase(
-    world: Deps,
-    connection: Connection,
-    found: Sequence[Message],
-    by: Mapping[str, Any],
-    erasers: Sequence[Eraser] = ERASERS,
-) -> Counter[str]:
+def _erase(world: Deps, connection: Connection, found: Sequence[Message], by: Mapping[str, Any]) -> Counter[str]:
     """Let every package forget these locked messages, and write an event for each."""
     now = world.clock.now()
     rows: Counter[str] = Counter()
     for client_id in dict.fromkeys(message.client_id for message in found):
         of_client = [message for message in found if message.client_id == client_id]
         subject = Subject(client_id, [message.id for message in of_client], now)
-        for eraser in erasers:
+        for eraser in ERASERS:
             rows[eraser.name] += eraser.of_messages(connection, subject)
         for message in of_client:
             add_event(connection, replace(message, text="", to_number=""), "message.redacted", now, by)
             log.info("message_redacted", message_id=show_id("msg", message.id), client_id=show_id("cli", client_id))
     return rows
-
-
-_KEPT_OF_CLIENTS = select(clients.c.id, client_retention.c.days).outerjoin(
-    client_retention, client_retention.c.client_id == clients.c.id
-)

@@ -1,14 +1,14 @@
 """Whose report it is that came to the URL of a call which many messages shared, and under which id Plivo has whom."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, bindparam, select, update
 
 from smsapi.messages.models import message_attempts, messages
+from smsapi.receipts.store import Heard
 
 _NO_DIGIT = re.compile(r"[^0-9]")
 _MASK = "*"
@@ -35,14 +35,6 @@ _UNNAMED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Learnt:
-    """That a report on the URL of this call bore this id: Plivo's, of the text that the call was for the recipient."""
-
-    chunk_id: UUID
-    uuid: str
-
-
 def find_recipient(connection: Connection, chunk_id: UUID, *, to: str, uuid: str | None) -> UUID | None:
     """Return the message of the call that a report is about, or None where that cannot be told.
 
@@ -64,10 +56,15 @@ def find_recipient(connection: Connection, chunk_id: UUID, *, to: str, uuid: str
     return _id_of(alike[0]) if len(alike) == 1 else None
 
 
-def note_uuid(connection: Connection, message_id: UUID, learnt: Learnt) -> None:
-    """Write the id to the attempt of the call, where it has none; the message is held by this transaction."""
-    given = {"of_chunk": learnt.chunk_id, "of_message": message_id, "uuid": learnt.uuid}
-    connection.execute(_UNNAMED, given)
+def note_uuids(connection: Connection, heard: Iterable[Heard]) -> None:
+    """Write Plivo's id, where a receipt bears it, to the attempt of its call; the messages are held by the caller."""
+    given = [
+        {"of_chunk": each.chunk_id, "of_message": each.message_id, "uuid": each.receipt.provider_uuid}
+        for each in heard
+        if each.chunk_id is not None and each.receipt.provider_uuid is not None
+    ]
+    if given:
+        connection.execute(_UNNAMED, given)
 
 
 def _is_named(row: Row[Any, Any, Any, Any], uuid: str) -> bool:

@@ -85,14 +85,14 @@ def read_receipt(fields: Mapping[str, str]) -> Receipt | None:
     fact = _FACTS.get(said)
     if fact is None:
         return None
-    amount, units, sequence = (_matched(*each) for each in _numbers(fields))
+    amount = _matched(_AMOUNT, fields.get("TotalAmount"))
     return Receipt(
         said=said,
         fact=EXPIRED if fact == FAILED and code == _EXPIRED_CODE else fact,
         provider_uuid=_matched(_UUID, fields.get("MessageUUID")),
-        sequence=None if sequence is None else int(sequence),
+        sequence=_whole(_SEQUENCE, fields.get("Sequence")),
         error_code=None if code in _SUCCESS_CODES else code,
-        units=None if units is None else int(units),
+        units=_whole(_UNITS, fields.get("Units")),
         amount_micros=None if amount is None else int(Decimal(amount) * MICROS),
         mcc=_matched(_NETWORK, fields.get("MCC")),
         mnc=_matched(_NETWORK, fields.get("MNC")),
@@ -170,12 +170,9 @@ def _form(uuid: str | None) -> str:
     return "" if uuid is None else uuid.lower()
 
 
-def _numbers(fields: Mapping[str, str]) -> Sequence[tuple[re.Pattern[str], str | None]]:
-    return (
-        (_AMOUNT, fields.get("TotalAmount")),
-        (_UNITS, fields.get("Units")),
-        (_SEQUENCE, fields.get("Sequence")),
-    )
+def _whole(form: re.Pattern[str], value: str | None) -> int | None:
+    found = _matched(form, value)
+    return None if found is None else int(found)
 
 
 def _matched(form: re.Pattern[str], value: str | None) -> str | None:

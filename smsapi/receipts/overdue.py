@@ -21,8 +21,9 @@ from smsapi.messages.store import add_event, lock_message
 from smsapi.pacing.gates import pay_or_wait
 from smsapi.pacing.tolls import toll_of_list
 from smsapi.plivo.lookup import LookupFailed, Page, Query, Record, digits_of, form_of_sender
+from smsapi.receipts.applying import Applied
 from smsapi.receipts.listed import receipt_of
-from smsapi.receipts.service import Applied, apply_receipt, note
+from smsapi.receipts.service import apply_receipt, note
 
 # Plivo's clock and ours may differ, and the call itself takes a while.
 _SKEW: Final = timedelta(minutes=2)
@@ -59,12 +60,15 @@ def ask_for_overdue(world: Deps, held: Mapping[UUID, int], stopping: Callable[[]
         query = select(messages).where(messages.c.id.in_(list(held)), messages.c.status == SENT)
         found = [to_message(row) for row in connection.execute(query)]
     now = world.clock.now()
-    # Test messages have their own reports, and their own due times.
-    mine = [message for message in found if message.epoch == held[message.id] and not message.test]
-    waiting = [message for message in mine if _is_overdue(world, message, now)]
-    for message in mine:
-        if message not in waiting:
-            _look_at(world, message, report_due_at(world, message))
+    waiting = []
+    for message in found:
+        if message.epoch != held[message.id]:
+            continue
+        due = report_due_at(world, message)
+        if due is not None and due <= now:
+            waiting.append(message)
+        else:
+            _look_at(world, message, due)
     until = now + timedelta(seconds=world.settings.lease_seconds / 2)
     groups = list(_groups(waiting))
     while groups:
@@ -75,20 +79,16 @@ def ask_for_overdue(world: Deps, held: Mapping[UUID, int], stopping: Callable[[]
             return
         for message in asked.told:
             _apply(world, message, _record_of(world, message, asked.records))
-        groups = [*([message] for message in group if message not in asked.told), *groups]
+        groups = [*([message] for message in asked.untold), *groups]
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What a question came to: the records by UUID, and the messages of which they tell all that there is to tell."""
+    """What a question came to: the records by UUID, and of which messages they tell all that there is to tell."""
 
     records: Mapping[str, Record]
     told: Sequence[Message]
-
-
-def _is_overdue(world: Deps, message: Message, now: datetime) -> bool:
-    due = report_due_at(world, message)
-    return due is not None and due <= now
+    untold: Sequence[Message] = ()
 
 
 def _groups(overdue: Sequence[Message]) -> Iterator[list[Message]]:
@@ -123,7 +123,11 @@ def _ask(world: Deps, group: Sequence[Message], until: datetime) -> _Asked | tim
     # One message's number, sender and minutes fit on a page; where many do not, the others are asked for by number.
     if page.next_offset is None or len(group) == 1:
         return _Asked(records, group)
-    return _Asked(records, [message for message in group if _uuid(message) in records])
+    told: list[Message] = []
+    untold: list[Message] = []
+    for message in group:
+        (told if _uuid(message) in records else untold).append(message)
+    return _Asked(records, told, untold)
 
 
 def _uuid(message: Message) -> str:
@@ -199,7 +203,7 @@ def _apply(world: Deps, message: Message, record: Record | None) -> None:
         applied: Applied | None = None
         receipt = None if record is None else receipt_of(record)
         if receipt is not None:
-            applied = apply_receipt(connection, world.clock, message.id, receipt, evidence=looked)
+            applied = apply_receipt(world, connection, message.id, receipt, evidence=looked)
         if applied is None or applied.status == SENT:
             state = None if record is None else record.state
             _conclude(connection, current, world.clock.now(), {**looked, "note": "no_receipt", "plivo_state": state})

@@ -5,7 +5,8 @@ from sqlalchemy import Connection, update
 from smsapi.deps import Deps
 from smsapi.messages.models import Message, messages
 from smsapi.plivo.magic import behaviour_of
-from smsapi.receipts.service import apply_receipt, read_receipt
+from smsapi.receipts.facts import read_receipt
+from smsapi.receipts.service import apply_receipt
 from smsapi.send.settle import next_simulated_receipt, taken_at
 
 
@@ -19,7 +20,7 @@ def play_receipts(world: Deps, connection: Connection, message: Message) -> None
             receipt = read_receipt({"Status": planned.status, "ErrorCode": planned.error_code or ""})
             if receipt is None:
                 continue
-            applied = apply_receipt(connection, world.clock, message.id, receipt)
+            applied = apply_receipt(world, connection, message.id, receipt)
             if applied.result == "applied" and applied.status is not None:
                 world.metrics.count_message(applied.status, test=True)
     connection.execute(update(messages).where(messages.c.id == message.id).values(due_at=upcoming))

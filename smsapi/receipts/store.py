@@ -3,13 +3,14 @@
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     Column,
     ColumnElement,
     Connection,
@@ -66,6 +67,8 @@ receipts = Table(
     Column("applied_at", UtcDateTime),
     # When somebody has to look at it, while it waits for its message.
     Column("look_at", UtcDateTime),
+    # The call on whose URL it came, where many messages shared that.
+    Column("chunk_id", Uuid),
     UniqueConstraint("message_id", "fingerprint", name="uq_receipts_message_id_fingerprint"),
 )
 # Word for word the condition of the partial index: SQLite uses it only for a query that repeats it.
@@ -83,12 +86,19 @@ Index(
     sqlite_where=text("provider_uuid IS NOT NULL"),
 )
 
-_FIELDS: Final = tuple(field.name for field in fields(Receipt))
-_OF_MESSAGE = select(receipts).where(
-    receipts.c.message_id == bindparam("of_message"), receipts.c.state != bindparam("but", MISMATCHED)
+_FIELDS: Final = tuple(each.name for each in fields(Receipt))
+# Built once: building a statement costs more than running it.
+_KEEP: Final = {
+    name: build.on_conflict_do_nothing().returning(receipts.c.message_id, receipts.c.fingerprint)
+    for name, build in (("postgresql", postgresql.insert(receipts)), ("sqlite", sqlite.insert(receipts)))
+}
+_THESE: BindParameter[Any] = bindparam("these", expanding=True)
+_OF_MESSAGES = select(receipts).where(receipts.c.message_id.in_(_THESE), receipts.c.state != MISMATCHED)
+# In the order of their ids, as all do that hold several.
+_FREE_MESSAGES = (
+    select(messages).where(messages.c.id.in_(_THESE)).order_by(messages.c.id).with_for_update(skip_locked=True)
 )
-_FREE_MESSAGE = select(messages).where(messages.c.id == bindparam("message_id")).with_for_update(skip_locked=True)
-_EXISTS = select(messages.c.id).where(messages.c.id == bindparam("message_id"))
+_KNOWN = select(messages.c.id).where(messages.c.id.in_(_THESE))
 
 
 def _bearers(message_id: Column[Any], uuid: Column[Any], *conditions: ColumnElement[bool]) -> Select[Any]:
@@ -110,28 +120,57 @@ _OWNERS = union_all(
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Heard:
+    """What is reported of a message, on the URL of this call where many shared it."""
+
+    message_id: UUID
+    receipt: Receipt
+    chunk_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept(Heard):
     """A receipt of the table; ``is_new`` while it has not been applied."""
 
-    id: UUID
-    receipt: Receipt
-    is_new: bool
+    id: UUID = field(kw_only=True)
+    is_new: bool = field(kw_only=True)
+    received_at: datetime = field(kw_only=True)
 
 
-def keep(connection: Connection, message_id: UUID, receipt: Receipt, now: datetime, *, source: str) -> bool:
-    """Store the receipt, to be looked at now; return False, changing nothing, where the same was stored before."""
-    values = asdict(receipt)
-    row = {"id": new_id(), "message_id": message_id, "source": source, "state": WAITING, **values}
-    row |= {"fingerprint": _fingerprint(values), "received_at": now, "look_at": now}
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    stored = dialect.insert(receipts).values(row).on_conflict_do_nothing().returning(receipts.c.id)
-    return connection.execute(stored).first() is not None
+def keep(connection: Connection, heard: Sequence[Heard], now: datetime, *, source: str) -> Sequence[bool]:
+    """Store these receipts, to be looked at now, in one statement; return of each whether it was not stored before."""
+    rows = [_new_row(each, now, source) for each in heard]
+    stored = {(row.message_id, row.fingerprint) for row in connection.execute(_KEEP[connection.dialect.name], rows)}
+    answers = []
+    for row in rows:
+        # Of two that are the same, the first is the one that was stored.
+        which = (row["message_id"], row["fingerprint"])
+        answers.append(which in stored)
+        stored.discard(which)
+    return answers
 
 
-def read_kept(connection: Connection, message_id: UUID) -> Sequence[Kept]:
-    """Return all that Plivo said of the message but what is another's, applied or not."""
-    found = connection.execute(_OF_MESSAGE, {"of_message": message_id})
-    return [Kept(row.id, to_receipt(row), row.state == WAITING) for row in found]
+def _new_row(heard: Heard, now: datetime, source: str) -> dict[str, Any]:
+    said = {name: getattr(heard.receipt, name) for name in _FIELDS}
+    fingerprint = hashlib.sha256(repr(list(said.values())).encode()).digest()
+    own = {"id": new_id(), "message_id": heard.message_id, "chunk_id": heard.chunk_id, "fingerprint": fingerprint}
+    return own | said | {"source": source, "state": WAITING, "received_at": now, "look_at": now}
+
+
+def read_kept(connection: Connection, message_ids: Collection[UUID]) -> Mapping[UUID, Sequence[Kept]]:
+    """Return all that Plivo said of each of these messages but what is another's, applied or not."""
+    found: dict[UUID, list[Kept]] = {message_id: [] for message_id in message_ids}
+    for row in connection.execute(_OF_MESSAGES, {"these": list(message_ids)}):
+        kept = Kept(
+            row.message_id,
+            to_receipt(row),
+            row.chunk_id,
+            id=row.id,
+            is_new=row.state == WAITING,
+            received_at=row.received_at,
+        )
+        found[row.message_id].append(kept)
+    return found
 
 
 def to_receipt(row: Row[Any]) -> Receipt:
@@ -139,24 +178,30 @@ def to_receipt(row: Row[Any]) -> Receipt:
     return Receipt(**{name: row._mapping[name] for name in _FIELDS})  # noqa: SLF001 - SQLAlchemy's documented name
 
 
-def lock_if_free(connection: Connection, message_id: UUID) -> Message | None:
-    """Return the message, held until this transaction ends, or None, at once, where another holds it or it is not."""
-    row = connection.execute(_FREE_MESSAGE, {"message_id": message_id}).one_or_none()
-    return None if row is None else to_message(row)
+def lock_free_ones(connection: Connection, message_ids: Collection[UUID]) -> Sequence[Message]:
+    """Return those of the messages that nobody else holds, at once, held until this transaction ends."""
+    return [to_message(row) for row in connection.execute(_FREE_MESSAGES, {"these": list(message_ids)})]
 
 
-def is_known(connection: Connection, message_id: UUID) -> bool:
-    """Say whether there is such a message, as far as has been committed."""
-    return connection.execute(_EXISTS, {"message_id": message_id}).first() is not None
+def known_ones(connection: Connection, message_ids: Collection[UUID]) -> AbstractSet[UUID]:
+    """Return those of the messages that there are, as far as has been committed."""
+    return set(connection.execute(_KNOWN, {"these": list(message_ids)}).scalars()) if message_ids else set()
 
 
-def is_of_another(connection: Connection, message: Message, uuid: str | None) -> bool:
-    """Say whether Plivo's id is known to be that of another message of ours."""
-    if uuid is None or uuid == message.provider_uuid:
-        return False
+def borne_by_others(
+    connection: Connection, borne: Collection[tuple[Message, str | None]]
+) -> AbstractSet[tuple[UUID, str]]:
+    """Return which of these messages are called by an id of Plivo's that is known to be another's, with that id."""
+    doubtful = {(message.id, uuid) for message, uuid in borne if uuid is not None and uuid != message.provider_uuid}
+    if not doubtful:
+        return set()
     # By Plivo's answers alone: what another's report once bore by mistake must not keep this one's reports away.
-    found = connection.execute(_OWNERS_BY_ANSWERS, {"uuids": [uuid]})
-    return any(row.message_id != message.id for row in found)
+    owners = connection.execute(_OWNERS_BY_ANSWERS, {"uuids": list({uuid for _, uuid in doubtful})}).all()
+    return {
+        (message_id, uuid)
+        for message_id, uuid in doubtful
+        if any(row.uuid == uuid and row.message_id != message_id for row in owners)
+    }
 
 
 def owners_of(connection: Connection, uuids: Collection[str]) -> Mapping[str, AbstractSet[UUID]]:
@@ -207,18 +252,7 @@ def postpone(connection: Connection, message_id: UUID, until: datetime) -> None:
     connection.execute(update(receipts).where(*waiting).values(look_at=until))
 
 
-def oldest_waiting(connection: Connection, message_id: UUID) -> datetime | None:
-    """Return since when a receipt of the message has waited, or None where none does."""
-    columns = receipts.c
-    query = select(columns.received_at).where(columns.message_id == message_id, columns.state == WAITING)
-    return min((row.received_at for row in connection.execute(query)), default=None)
-
-
 def drop_waiting(connection: Connection, message_id: UUID) -> int:
     """Forget the receipts that wait for this message; return how many they were."""
     waiting = (receipts.c.message_id == message_id, receipts.c.state == WAITING)
     return connection.execute(delete(receipts).where(*waiting)).rowcount
-
-
-def _fingerprint(values: dict[str, Any]) -> bytes:
-    return hashlib.sha256(repr([values[name] for name in _FIELDS]).encode()).digest()

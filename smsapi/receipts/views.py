@@ -9,8 +9,9 @@ from flask.wrappers import Response
 from smsapi.deps import Deps
 from smsapi.ids import read_id, show_id
 from smsapi.receipts import service
+from smsapi.receipts.applying import Applied
 from smsapi.receipts.facts import read_receipt
-from smsapi.receipts.service import Applied
+from smsapi.receipts.store import Heard
 from smsapi.web.context import deps
 from smsapi.web.operations import operation
 from smsapi.web.signed import require_signature
@@ -78,7 +79,7 @@ def _take(message_id: str) -> Response:
     found, receipt = read_id("msg", message_id), read_receipt(fields)
     applied = Applied("not_understood" if receipt is None else "unknown_message")
     if found is not None and receipt is not None:
-        applied = service.take_receipt(world, found, receipt)
+        applied = service.take_receipt(world, Heard(found, receipt))
     return _taken(world, message_id, applied, fields)
 
 

@@ -102,10 +102,7 @@ def _adopt(world: Deps, connection: Connection, message: Message, record: Record
     receipt = receipt_of(record) or receipt_of(record, state="sent")
     if receipt is not None:
         evidence = {"decision": "sent", "taken_at": rfc3339(record.taken_at), **looked}
-        after = world.settings.receipt_after_seconds
-        applied = apply_receipt(
-            connection, world.clock, message.id, receipt, evidence=evidence, look_after_seconds=after
-        )
+        applied = apply_receipt(world, connection, message.id, receipt, evidence=evidence)
         if applied.result == "applied" and applied.status is not None:
             world.metrics.count_message(applied.status, test=message.test)
 

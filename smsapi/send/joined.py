@@ -234,7 +234,8 @@ def _call_unknown(
 
 
 def _fewer(several: Sequence[Message]) -> int:
-    return max(1, (several[0].joined or 1) // _APART)
+    # As many as they were, where more might have been.
+    return max(1, min(several[0].joined or 1, len(several)) // _APART)
 
 
 def _as_one(outcome: JoinedOutcome) -> Outcome:

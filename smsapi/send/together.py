@@ -8,17 +8,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, select, update
 
-from smsapi.db import call_it_news
 from smsapi.deps import Deps
-from smsapi.events.models import events
-from smsapi.ids import new_id
 from smsapi.messages.models import Message, message_attempts, messages
 from smsapi.messages.statuses import FAILED, QUEUED
+from smsapi.messages.store import add_events
 from smsapi.send.change import GAVE_UP
-
-_INSERT_EVENT = insert(events)
 
 
 def change_all(world: Deps, connection: Connection, several: Sequence[Message], **values: Any) -> None:
@@ -33,21 +29,7 @@ def tell_all(
     connection: Connection, several: Sequence[Message], kind: str, at: datetime, data: Mapping[str, Any]
 ) -> None:
     """Append the same event to the history of each of these messages, in one statement."""
-    rows = [
-        {
-            "id": new_id(),
-            "message_id": message.id,
-            "client_id": message.client_id,
-            "test": message.test,
-            "type": kind,
-            "at": at,
-            "data": dict(data),
-        }
-        for message in several
-    ]
-    if rows:
-        call_it_news(connection)
-        connection.execute(_INSERT_EVENT, rows)
+    add_events(connection, [(message, kind, data) for message in several], at)
 
 
 def conclude_all(

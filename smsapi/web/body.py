@@ -12,6 +12,7 @@ from marshmallow import Schema, ValidationError, fields
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from smsapi.errors import FieldError, InvalidInput, MalformedRequest, UnsupportedMediaType
+from smsapi.web.fields import JsonText
 from smsapi.web.operations import current_operation
 
 _T = TypeVar("_T")
@@ -40,8 +41,7 @@ def read_json() -> Any:
 def _parse_json() -> Any:
     if request.mimetype != "application/json" and not request.mimetype.endswith("+json"):
         raise UnsupportedMediaType("The body must be JSON: send Content-Type: application/json.")
-    if request.mimetype_params.get("charset", "utf-8").lower() not in {"utf-8", "utf8"}:
-        raise UnsupportedMediaType("The body must be in UTF-8.")
+    refuse_other_charsets()
     if (request.content_encoding or "identity").lower() != "identity":
         raise UnsupportedMediaType("The body must not be compressed.")
     called = current_operation()
@@ -72,8 +72,7 @@ def read_text_body() -> str:
         RequestEntityTooLarge: it is longer than is read.
 
     """
-    if request.mimetype_params.get("charset", "utf-8").lower() not in {"utf-8", "utf8"}:
-        raise UnsupportedMediaType("The body must be in UTF-8.")
+    refuse_other_charsets()
     if (request.content_encoding or "identity").lower() != "identity":
         raise UnsupportedMediaType("The body must not be compressed.")
     raw = request.get_data(cache=True)
@@ -85,6 +84,12 @@ def read_text_body() -> str:
     if "\x00" in text:
         raise MalformedRequest("The body holds U+0000.")
     return text
+
+
+def refuse_other_charsets() -> None:
+    """Raise UnsupportedMediaType where the request's body is declared in another encoding than UTF-8."""
+    if request.mimetype_params.get("charset", "utf-8").lower() not in {"utf-8", "utf8"}:
+        raise UnsupportedMediaType("The body must be in UTF-8.")
 
 
 def _refuse_a_cut_body(raw: bytes) -> None:
@@ -219,7 +224,8 @@ def _rule_of(rule: Schema | fields.Field[Any] | None, key: Any) -> Schema | fiel
     schema = rule.schema if isinstance(rule, fields.Nested) else rule
     if not isinstance(schema, Schema):
         return None
-    return next((field for name, field in schema.fields.items() if key == (field.data_key or name)), None)
+    found = next((field for name, field in schema.fields.items() if key == (field.data_key or name)), None)
+    return found.inner if isinstance(found, JsonText) else found
 
 
 def _escaped(name: str) -> str:

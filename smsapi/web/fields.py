@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+import orjson
 from marshmallow import Schema, ValidationError, fields, validate
 from marshmallow.exceptions import MarshmallowError
 
@@ -49,13 +50,35 @@ class Whole(fields.Integer):
 
 
 class Truth(fields.Boolean):
-    """``true`` or ``false``, and nothing that merely looks like one."""
+    """``true`` or ``false``, and nothing that merely looks like one: JSON's own in a body, the words in a query."""
+
+    def __init__(self, *, from_text: bool = False, **kwargs: Any) -> None:
+        self.from_text = from_text
+        super().__init__(**kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> bool:
         del attr, data, kwargs
+        if self.from_text and isinstance(value, str) and value in {"true", "false"}:
+            return value == "true"
         if not isinstance(value, bool):
             raise self.make_error("invalid", input=value)
         return value
+
+
+class JsonText(fields.Field[Any]):
+    """A JSON text in a query, of what ``inner`` takes."""
+
+    def __init__(self, inner: fields.Field[Any], **kwargs: Any) -> None:
+        self.inner = inner
+        super().__init__(**kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        del attr, data, kwargs
+        try:
+            found = orjson.loads(value)
+        except (orjson.JSONDecodeError, TypeError):
+            raise ValidationError("Must be a JSON text.") from None
+        return self.inner.deserialize(found)
 
 
 class Moment(fields.AwareDateTime):

@@ -180,7 +180,7 @@ PROPERTIES: Mapping[str, Mapping[str, dict[str, Any]]] = {
     "Batch": {"id": {"pattern": _ID_PATTERNS["bat"]}, "client_id": {"pattern": _ID_PATTERNS["cli"]}},
     "Event": {"id": {"pattern": _ID_PATTERNS["evt"]}},
     "ToldEvent": {"id": {"pattern": _ID_PATTERNS["evt"]}},
-    "Endpoint": {"id": {"pattern": "^whe_[0-9a-f]{32}$"}},
+    "Endpoint": {"id": {"pattern": _ID_PATTERNS["whe"]}},
     "Key": {"id": {"pattern": _ID_PATTERNS["key"]}, "client_id": {"pattern": _ID_PATTERNS["cli"]}},
     "NewKey": {"id": {"pattern": _ID_PATTERNS["key"]}, "client_id": {"pattern": _ID_PATTERNS["cli"]}},
     "ClientOrder": _SENDERS,

@@ -12,9 +12,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, and_, case, exists, func, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
-from smsapi.db import call_it_news
+from smsapi.db import call_it_news, insert_into
 from smsapi.events.models import UNNUMBERED, events
 from smsapi.ids import new_id
 from smsapi.webhooks.models import (
@@ -82,14 +81,14 @@ def tell_again(connection: Connection, now: datetime, endpoint_id: UUID, told: S
             rows.append(_new_row(now, endpoint_id, event, behind=event.message_id in busy))
             busy |= {event.message_id} - {None}
     if rows:
-        build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-        fresh = build(webhook_deliveries)
+        fresh = insert_into(connection, webhook_deliveries)
         anew = {name: fresh.excluded[name] for name in ("status", "tries", "due_at", "created_at", "finished_at")}
         statement = fresh.on_conflict_do_update(index_elements=["endpoint_id", "event_id"], set_=anew)
         connection.execute(statement, rows)
     later = [event.id for event in told if stands.get(event.id) == WAITING]
-    sooner = (_ROWS.endpoint_id == endpoint_id, _ROWS.event_id.in_(later), _ROWS.status == WAITING)
-    connection.execute(update(webhook_deliveries).where(*sooner).values(due_at=now))
+    if later:
+        sooner = (_ROWS.endpoint_id == endpoint_id, _ROWS.event_id.in_(later), _ROWS.status == WAITING)
+        connection.execute(update(webhook_deliveries).where(*sooner).values(due_at=now))
     return len(rows)
 
 

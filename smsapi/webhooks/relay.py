@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, func, or_, select, text, updat
 
 from smsapi.deps import Deps
 from smsapi.events.models import UNNUMBERED, event_marks, events
+from smsapi.ids import show_id
 from smsapi.webhooks.deliveries import enqueue
 from smsapi.webhooks.models import FAILED, Endpoint, to_endpoint, webhook_deliveries, webhook_endpoints
 from smsapi.webhooks.present import Told, select_told, to_told
@@ -81,7 +82,7 @@ def _endpoints_of(connection: Connection, clients: set[UUID]) -> Mapping[UUID, S
 def wants(endpoint: Endpoint, event: Told) -> bool:
     """Say whether this endpoint of the event's client is to be told of it."""
     if event.type == TEST_EVENT:
-        return event.data.get("endpoint_id") == f"whe_{endpoint.id.hex}"
+        return event.data.get("endpoint_id") == show_id("whe", endpoint.id)
     return (event.test or not endpoint.test) and any(matches(pattern, event.type) for pattern in endpoint.events)
 
 

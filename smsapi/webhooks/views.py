@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from uuid import UUID
 
 import orjson
@@ -12,7 +11,7 @@ from sqlalchemy import Connection, select
 
 from smsapi.auth.guard import caller
 from smsapi.auth.schemas import EmptySchema
-from smsapi.errors import EventsExpired, NotFound
+from smsapi.errors import EventsExpired
 from smsapi.events.models import event_marks, events
 from smsapi.ids import show_id
 from smsapi.web.answers import Answer, answer
@@ -85,8 +84,7 @@ def list_webhook_endpoints() -> Response:
 )
 def get_webhook_endpoint(endpoint_id: str) -> Response:
     """Return the endpoint, without its secret."""
-    with deps().database.read() as connection:
-        return to_response(answer(present_endpoint(_endpoint(connection, endpoint_id))))
+    return to_response(answer(present_endpoint(_find(endpoint_id))))
 
 
 @blueprint.patch("/v1/webhook-endpoints/<endpoint_id>")
@@ -131,10 +129,11 @@ def delete_webhook_endpoint(endpoint_id: str) -> Response:
 def rotate_webhook_secret(endpoint_id: str) -> Response:
     """Make a new secret. For 24 hours deliveries are signed with it and with the one before."""
     load_optional_body(_nothing, dict)
+    found = _find(endpoint_id)
 
     def act(connection: Connection) -> Answer:
-        found = _endpoint(connection, endpoint_id, hold=True)
-        rotated = endpoints.rotate_secret(connection, deps().clock.now(), found)
+        held = endpoints.get_endpoint(connection, caller(), found.id, hold=True)
+        rotated = endpoints.rotate_secret(connection, deps().clock.now(), held)
         return answer({**present_endpoint(rotated), "secret": rotated.secret})
 
     return answer_once(caller().client.id, act, keep=_without_secret)
@@ -170,9 +169,10 @@ def list_webhook_attempts(endpoint_id: str) -> Response:
 def test_webhook_endpoint(endpoint_id: str) -> Response:
     """Tell this endpoint alone of a `webhook.test`, whatever its filters. `attempts` shows what came of it."""
     load_optional_body(_nothing, dict)
+    found = _find(endpoint_id)
 
     def act(connection: Connection) -> Answer:
-        sent = endpoints.send_test(connection, deps().clock.now(), _endpoint(connection, endpoint_id))
+        sent = endpoints.send_test(connection, deps().clock.now(), found)
         return answer({"event_id": show_id("evt", sent)}, 202)
 
     return answer_once(caller().client.id, act)
@@ -190,16 +190,15 @@ def test_webhook_endpoint(endpoint_id: str) -> Response:
 def recover_webhook_endpoint(endpoint_id: str) -> Response:
     """Tell it of each event since then that was given up, or that happened while it was disabled or not there."""
     order = load_body(_recovery, schemas.Recovery)
+    found = _find(endpoint_id)
     # Before what is answered once, whose transaction would be held for as long as it takes. Done twice it is the same
     # as once, but what is repeated is not even begun.
-    done = None if _is_repeated() else _recover(endpoint_id, order.since)
+    done = None if _is_repeated() else endpoints.recover(deps(), caller(), found.id, order.since)
 
     def act(_connection: Connection) -> Answer:
         if done is None:
             # The first answer was forgotten just now.
             return answer({"recovered": 0, "complete": False}, 202)
-        if isinstance(done, NotFound):
-            raise done
         return answer({"recovered": done[0], "complete": done[1]}, 202)
 
     return answer_once(caller().client.id, act)
@@ -211,14 +210,6 @@ def _is_repeated() -> bool:
         return False
     with deps().database.read() as connection:
         return is_claimed(connection, claim)
-
-
-def _recover(shown: str, since: datetime) -> tuple[int, bool] | NotFound:
-    try:
-        found = id_in_path("whe", shown, what="webhook endpoint")
-        return endpoints.recover(deps(), caller(), found, since)
-    except NotFound as refusal:
-        return refusal
 
 
 @blueprint.post("/v1/webhook-endpoints/<endpoint_id>/events/<event_id>/resend")
@@ -234,11 +225,12 @@ def _recover(shown: str, since: datetime) -> tuple[int, bool] | NotFound:
 def resend_webhook_event(endpoint_id: str, event_id: str) -> Response:
     """Tell it once more, with the same `webhook-id`, delivered before or not; what waits is tried now."""
     load_optional_body(_nothing, dict)
+    found = _find(endpoint_id)
 
     def act(connection: Connection) -> Answer:
-        found = _endpoint(connection, endpoint_id, hold=True)
+        held = endpoints.get_endpoint(connection, caller(), found.id, hold=True)
         wanted = id_in_path("evt", event_id, what="event")
-        endpoints.resend(connection, deps().clock.now(), found, wanted)
+        endpoints.resend(connection, deps().clock.now(), held, wanted)
         return answer({"event_id": show_id("evt", wanted)}, 202)
 
     return answer_once(caller().client.id, act)
@@ -290,6 +282,13 @@ def _place(connection: Connection, event_id: UUID | None) -> int | None:
 
 def _endpoint(connection: Connection, shown: str, *, hold: bool = False) -> Endpoint:
     return endpoints.get_endpoint(connection, caller(), id_in_path("whe", shown, what="webhook endpoint"), hold=hold)
+
+
+def _find(shown: str) -> Endpoint:
+    """Return the caller's endpoint, before what is answered once."""
+    # Not within it: what a test key does not find is not lost to the client's live keys.
+    with deps().database.read() as connection:
+        return _endpoint(connection, shown)
 
 
 def _without_secret(made: Answer) -> Answer:

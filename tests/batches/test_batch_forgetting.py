@@ -49,7 +49,7 @@ def erase(caller):
 
 def test_what_was_written_is_gone_when_its_time_is_over_and_the_counts_stay(caller, clock):
     secret = {"template": "Secret {{name}}", "text": None, "metadata": {"list": "secret"}}
-    batch_id = stage(caller, 2, row={"text": "Secret Ann", "reference": "secret"}, rejected=1, total=3, **secret)
+    batch_id = stage(caller, 2, row={"text": "Secret Ann", "reference": "secret"}, rejected=1, **secret)
     add_rejects(caller, batch_id, [refused(4, "secret number", "The secret is not a number.")])
     send_all(caller, clock)
     before = get_batch(caller, batch_id)
@@ -136,7 +136,7 @@ def test_an_upload_under_way_keeps_its_rows_until_it_is_asked_again(caller, cloc
     ],
 )
 def test_a_refused_row_forgets_the_number_however_it_was_written(caller, value):
-    batch_id = stage(caller, 0, rejected=2, total=2)
+    batch_id = stage(caller, 0, rejected=2)
     other = refused(3, "+4915187654321")
     add_rejects(caller, batch_id, [refused(2, value), other])
     assert erase_number(world_of(caller.app), "+4915112345678").rows["batches"] == 1
@@ -144,7 +144,7 @@ def test_a_refused_row_forgets_the_number_however_it_was_written(caller, value):
 
 
 def test_a_number_in_very_many_refused_rows_is_looked_for_in_parts(caller):
-    found = [stage(caller, 0, rejected=30_000, total=30_000) for _ in range(2)]
+    found = [stage(caller, 0, rejected=30_000) for _ in range(2)]
     for batch_id in found:
         # Every third row is somebody else's, and the last ones of both batches are theirs.
         rows = [(row, "+4915187654321" if row % 3 == 1 else "0151 12345678") for row in range(2, 30_002)]

@@ -37,7 +37,7 @@ def test_a_batch_is_shown_as_it_was_asked_for_and_as_it_stands(make_app, make_ca
     now = datetime(2026, 3, 1, 12, tzinfo=UTC)
     caller = make_caller(make_app({"clock": ManualClock(now)}))
     send_at = datetime(2026, 3, 2, tzinfo=UTC)
-    values = {"total": 9, "rejected": 4, "duplicates": 2, "template": "Hi {{name}}", "text": None, "send_at": send_at}
+    values = {"rejected": 4, "duplicates": 2, "template": "Hi {{name}}", "text": None, "send_at": send_at}
     batch_id = stage(caller, 3, row={"text": "Hi Ann"}, **values)
     assert get_batch(caller, batch_id) == {
         "id": batch_id,

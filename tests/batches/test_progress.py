@@ -78,7 +78,7 @@ def test_a_batch_goes_from_queued_to_sending_to_finished(caller, clock):
 
 
 def test_an_event_says_once_that_it_is_finished_and_how(caller, clock, dispatching):
-    batch_id = stage(caller, 3, rejected=2, duplicates=1, total=6)
+    batch_id = stage(caller, 3, rejected=2, duplicates=1)
     tend_all(caller)
     run_due(world_of(caller.app))
     for _ in range(3):
@@ -98,7 +98,7 @@ def test_an_event_says_once_that_it_is_finished_and_how(caller, clock, dispatchi
 
 
 def test_a_batch_of_which_nothing_was_accepted_is_finished_at_once(caller):
-    batch_id = stage(caller, 0, rejected=3, total=3)
+    batch_id = stage(caller, 0, rejected=3)
     tend_all(caller)
     assert get_batch(caller, batch_id)["status"] == "finished"
     assert tend_due(world_of(caller.app), lambda: False) == world_of(caller.app).settings.dispatch_sweep_seconds

@@ -1,8 +1,10 @@
 """Uploads to ``smsapi serve`` as a process: read as they come, from callers who are slow, cut off, or never end."""
 
 import itertools
+import re
 import socket
 import threading
+from pathlib import Path
 
 import orjson
 import pytest
@@ -70,6 +72,26 @@ def test_a_body_of_many_megabytes_comes_in_chunks_and_is_taken(served, caller, s
     assert answer.status == 202, answer.body
     assert orjson.loads(answer.body)["accepted"] == 10_000
     assert left_behind(store) == {"batches": 1, "batch_rows": 9_000, "messages": 1_000}
+
+
+def most_memory_of(pid):
+    """Return the most that the process ever held, in MiB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+
+
+def test_a_hundred_thousand_rows_are_taken_in_little_memory(served, caller):
+    def upload(body):
+        answer = caller.request("POST", "/v1/batches?text=Hello", data=body, headers={"Content-Type": "text/csv"})
+        assert answer.status_code == 202, answer.text
+        return answer.json()["accepted"]
+
+    (worker,) = served.workers()
+    upload(b"to\n" + b"".join(lines(6_000)))
+    before = most_memory_of(worker)
+    assert upload(b"to\n" + b"".join(lines(100_000))) == 100_000
+    # Held all at once, its rows would take a hundred.
+    assert most_memory_of(worker) - before < 16
 
 
 def test_a_sender_that_is_slow_but_goes_on_has_all_the_time_it_needs(served, caller):

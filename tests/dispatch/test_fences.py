@@ -10,9 +10,8 @@ from sqlalchemy import Connection
 from smsapi.clock import ManualClock
 from smsapi.db import Database
 from smsapi.dispatch.chores import run_chore
-from smsapi.dispatch.claims import Claim, claim_chores
+from smsapi.dispatch.claims import Chore, Claim, claim_chores
 from smsapi.errors import StoreUnavailable
-from smsapi.messages.statuses import SENDING
 from smsapi.plivo.outcomes import Rejected, Unavailable, Unknown
 from smsapi.send.deliver import run
 from tests.conftest import new_caller
@@ -60,7 +59,7 @@ def queued(make_app, clock):
 
 def chores(world):
     with world.database.transaction() as connection:
-        return claim_chores(connection, world.clock.now(), lease_seconds=LEASE, limit=10)
+        return claim_chores(connection, world.clock.now(), Chore.OTHER, lease_seconds=LEASE, limit=10)
 
 
 def types_of(caller, message):
@@ -163,7 +162,7 @@ def test_a_waiting_caller_gets_one_message_whatever_acknowledgement_is_lost(make
 def test_what_waits_keeps_its_due_time_whatever_a_claim_of_it_says(queued, clock):
     world, caller, message = queued(provider=Scripted(taken()))
     row = row_of(world, message)
-    run_chore(world, Claim(row.id, row.epoch, SENDING))
+    run_chore(world, Claim(row.id, row.epoch))
     assert row_of(world, message) == row
     assert run_due(world) == 1
     assert caller.message(message["id"])["status"] == "sent"

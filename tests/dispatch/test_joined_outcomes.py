@@ -44,12 +44,21 @@ def test_a_refused_call_is_taken_apart_until_the_one_that_is_the_reason_stands_a
     assert statuses_of(world, batch) == {"sent": 119, "failed": 1}
     code = "provider_account" if kind == "account" else "rejected_by_provider"
     assert caller.message(ids[77])["error"]["code"] == code
-    # 120 together, 15 calls of 15 or fewer, then one by one those that were with it.
+    # 120 together, ten calls of twelve, then one by one those that were with it.
     sizes = [len(getattr(call, "numbers", "1")) for call in provider.asked]
-    assert sizes[:2] == [120, 15]
-    assert len(sizes) == 1 + 8 + 15
+    assert sizes[:2] == [120, 12]
+    assert len(sizes) == 1 + 10 + 12
     assert caller.events(ids[0])[1]["data"] == {"reason": "refused_together", "recipients": 120}
     assert types_of(caller, ids[0]) == ["queued", "queued", "sent"]
+
+
+def test_a_small_call_that_is_refused_is_taken_apart_at_once_however_many_might_have_shared_it(scripted):
+    world, caller, provider = scripted(Rejected("message", "no", 400), taken())
+    batch, _ = queue_batch(caller, numbers(5), joined=200)
+    while run_due(world):
+        pass
+    assert [len(getattr(call, "numbers", "1")) for call in provider.asked] == [5, 1, 1, 1, 1, 1]
+    assert statuses_of(world, batch) == {"sent": 5}
 
 
 def test_no_time_of_its_horizon_is_used_up_by_a_refusal_of_others(scripted, clock):

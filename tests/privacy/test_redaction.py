@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from ipaddress import ip_network
 
 import pytest
 from sqlalchemy import select, text
@@ -9,10 +10,13 @@ from sqlalchemy import select, text
 from smsapi.clock import ManualClock
 from smsapi.db import metadata
 from smsapi.plivo.outcomes import Rejected, Unknown
+from smsapi.webhooks.postman import deliver_due
 from tests.conftest import AUTH_TOKEN, new_caller
 from tests.support.dispatching import ASYNC, run_due, world_of
 from tests.support.plivo_calls import PUBLIC_URL, report
 from tests.support.providers import Scripted, taken
+from tests.webhooks.conftest import endpoint_of, pull
+from tests.webhooks.receiver import Receiver
 
 TO, TEXT = "+14155556001", "The secret word is xylophone"
 PERSONAL = ("4155556001", "xylophone", "order-77", "Anna")
@@ -59,6 +63,33 @@ def test_what_is_redacted_is_nowhere_in_the_store_and_the_counts_stay(make):
     assert caller.get("/v1/messages?to=%2B14155556001").get_json()["data"] == []
     event = caller.events(message["id"])[-1]
     assert (event["type"], event["data"]) == ("message.redacted", {"by": "caller", "key_id": caller.key_id})
+
+
+def test_what_is_redacted_is_told_no_more_by_webhook_nor_in_the_list_of_events(make):
+    app, caller = make(webhook_allow_networks=(ip_network("127.0.0.0/8"),))
+    world = world_of(app)
+    with Receiver() as receiver:
+        endpoint = endpoint_of(caller, receiver)
+        message = caller.post("/v1/messages", BODY).get_json()
+        deliver_due(world)
+        told = receiver.events()
+        assert {each["type"] for each in told} >= {"message.queued", "message.sent"}
+        assert all(word in str(told) for word in ("4155556001", "order-77", "Anna"))
+        assert redact(caller, message).status_code == 200
+        deliver_due(world)
+        receiver.taken.clear()
+        for each in pull(caller):
+            again = caller.post(f"/v1/webhook-endpoints/{endpoint['id']}/events/{each['id']}/resend")
+            assert again.status_code == 202, again.text
+        deliver_due(world)
+        sent = receiver.events()
+    assert [each["id"] for each in sent] == [each["id"] for each in pull(caller)]
+    assert len(sent) == len(told) + 1
+    # By what came, and by what anybody reads instead.
+    for known in (sent, pull(caller)):
+        assert {each["data"]["message_id"] for each in known} == {message["id"]}
+        assert not any(word in str(known) for word in PERSONAL)
+        assert {str(each["data"]["metadata"]) for each in known} == {"{}"}
 
 
 def test_the_first_answer_is_repeated_without_what_was_erased(make):

@@ -38,8 +38,14 @@ def erase(app):
     return erase_old(world_of(app), lambda: False)
 
 
-def retention_of(caller, client_id=None):
-    return f"/v1/clients/{client_id or caller.client_id}/retention"
+def keep(caller, client_id, days):
+    """Have the messages of the client with this id kept for so many days."""
+    return caller.request("PATCH", f"/v1/clients/{client_id}", {"retention_days": days})
+
+
+def days_of(caller, client_id):
+    found = {each["id"]: each for each in caller.get("/v1/clients").get_json()["data"]}
+    return found[client_id]["retention_days"]
 
 
 def test_settled_messages_are_erased_after_the_days_of_the_setting_and_no_sooner(make, clock):
@@ -74,11 +80,12 @@ def test_what_still_has_to_be_sent_is_kept_whatever_its_age(make, clock):
 def test_a_client_may_have_its_own_time_or_none(make, clock):
     app, caller = make(retention_days=30)
     shorter, for_ever = new_caller(app, name="shorter"), new_caller(app, name="for-ever")
-    assert caller.get(retention_of(shorter)).get_json() == {"retention_days": None}
+    assert days_of(caller, shorter.client_id) is None
     for client, days in ((shorter, 7), (for_ever, 0)):
-        answer = caller.request("PUT", retention_of(client), {"retention_days": days})
-        assert (answer.status_code, answer.get_json()) == (200, {"retention_days": days})
-        assert caller.get(retention_of(client)).get_json() == {"retention_days": days}
+        answer = keep(caller, client.client_id, days)
+        assert (answer.status_code, answer.get_json()["retention_days"]) == (200, days)
+        assert days_of(caller, client.client_id) == days
+    assert days_of(caller, caller.client_id) is None
     own, short, long = (client.send().get_json() for client in (caller, shorter, for_ever))
     clock.advance(8 * DAY)
     assert erase(app) == 1
@@ -86,8 +93,17 @@ def test_a_client_may_have_its_own_time_or_none(make, clock):
     clock.advance(30 * DAY)
     assert erase(app) == 1
     assert for_ever.message(long["id"])["to"] == long["to"]
-    assert caller.request("PUT", retention_of(for_ever), {"retention_days": None}).status_code == 200
+    answer = keep(caller, for_ever.client_id, None)
+    assert (answer.status_code, answer.get_json()["retention_days"]) == (200, None)
     assert erase(app) == 1
+
+
+def test_what_else_of_a_client_is_changed_leaves_its_time_and_a_new_one_may_have_its_own(make):
+    _, caller = make()
+    made = caller.post("/v1/clients", {"name": "new", "retention_days": 36_500}).get_json()
+    path = f"/v1/clients/{made['id']}"
+    changed = caller.request("PATCH", path, {"weight": 2}).get_json()
+    assert (made["retention_days"], changed["retention_days"]) == (36_500, 36_500)
 
 
 def test_more_than_a_batch_is_erased_in_one_go(make, clock):
@@ -119,16 +135,14 @@ def test_the_dispatchers_housekeeping_erases(make, clock, dispatching):
 @pytest.mark.parametrize("days", [-1, 36_501, 1.5, "7", True])
 def test_days_that_are_none_are_422(make, days):
     _, caller = make()
-    answer = caller.request("PUT", retention_of(caller), {"retention_days": days})
+    answer = keep(caller, caller.client_id, days)
     assert (answer.status_code, answer.get_json()["errors"][0]["pointer"]) == (422, "/retention_days")
 
 
 def test_only_a_live_key_with_the_scope_admin_may_set_it_and_only_for_a_client_that_is(make):
     app, caller = make()
-    body = {"retention_days": 1}
-    assert caller.request("PUT", retention_of(caller, f"cli_{new_id().hex}"), body).status_code == 404
-    assert caller.get(retention_of(caller, "cli_0")).status_code == 404
+    for nobody in (f"cli_{new_id().hex}", "cli_0"):
+        assert keep(caller, nobody, 1).status_code == 404
     for other in (new_caller(app, scopes=("messages:send",)), new_caller(app, mode="test")):
-        answer = other.request("PUT", retention_of(caller), body)
-        assert answer.status_code == 403
-    assert caller.get(retention_of(caller)).get_json() == {"retention_days": None}
+        assert keep(other, caller.client_id, 1).status_code == 403
+    assert days_of(caller, caller.client_id) is None

@@ -81,7 +81,7 @@ def test_what_is_younger_is_kept(make, clock):
 
 def test_a_clients_own_time_holds_for_what_it_was_texted_and_the_settings_for_what_is_nobodys(make, clock):
     app, caller = make(retention_days=7)
-    caller.request("PUT", f"/v1/clients/{caller.client_id}/retention", {"retention_days": 0})
+    caller.request("PATCH", f"/v1/clients/{caller.client_id}", {"retention_days": 0})
     caller.send(TO)
     text_us(app, "to the client")
     text_us(app, "to nobody", sender=NOBODYS, to="+14155550199")
@@ -116,7 +116,7 @@ def test_erasing_a_number_leaves_nothing_of_why_it_was_opted_out_but_that_it_is(
     assert caller.request("DELETE", path, {"reason": "Anna wrote"}).status_code == 204
     assert caller.request("PUT", path, {"reason": "Anna called again"}).status_code == 200
     erased = erase_number(world_of(app), TO)
-    assert erased.rows["opt-out reasons"] == 4
+    assert erased.rows["opt-outs"] == 4
     assert "Anna" not in stored(app)
     assert caller.get(path).get_json()["reason"] is None
     assert len(caller.get(f"{path}/history").get_json()["data"]) == 3

@@ -1,8 +1,11 @@
 """Reports faster than they can be applied: each is stored and answered, and applied moments later."""
 
 from threading import Semaphore
+from uuid import uuid4
 
 from tests.conftest import AUTH_TOKEN, eventually, new_caller
+from tests.support.batching import queue_batch
+from tests.support.dispatching import attempts_of, run_due, world_of
 from tests.support.plivo_calls import PUBLIC_URL, report
 from tests.support.providers import Scripted, taken
 
@@ -26,3 +29,22 @@ def test_what_comes_while_enough_are_applied_is_stored_answered_and_applied_at_o
     report(app, late["id"], {"Status": "delivered"}, token=AUTH_TOKEN)
     eventually(lambda: caller.message(late["id"])["status"] == "delivered")
     assert caller.message(sent[0]["id"])["status"] == "delivered"
+
+
+def test_of_a_joined_call_too_and_plivos_id_is_learnt_and_one_id_is_of_one_number_only(make_app, dispatching):
+    app = make_app(
+        {"provider": Scripted(taken()), "applying": Semaphore(0)}, public_url=PUBLIC_URL, dispatch_sweep_seconds=60.0
+    )
+    caller, world = new_caller(app), world_of(app)
+    numbers = [f"+1415556{1000 + place}" for place in range(4)]
+    _, ids = queue_batch(caller, numbers)
+    run_due(world)
+    chunk = world.provider.asked[-1].chunk_id
+    first, second = str(uuid4()), str(uuid4())
+    for number, uuid in zip(numbers, (first, second, second, first), strict=True):
+        report(app, f"batch/{chunk}", {"Status": "delivered", "To": number, "MessageUUID": uuid}, token=AUTH_TOKEN)
+    dispatching(app)
+    eventually(lambda: [caller.message(each)["status"] for each in ids] == ["delivered", "delivered", "sent", "sent"])
+    named = [caller.message(each)["provider"]["message_uuid"] for each in ids]
+    assert named == [first, second, None, None]
+    assert [attempt.provider_uuid for each in ids for attempt in attempts_of(world, {"id": each})] == named

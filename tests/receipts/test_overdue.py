@@ -1,16 +1,18 @@
 """Messages that were sent and whose end nobody reported: Plivo's list is asked once, within what it allows."""
 
+import time
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import func, insert, select, update
 
 from smsapi.clock import ManualClock
-from smsapi.dispatch.chores import run_chores
+from smsapi.dispatch.chores import ask_for_reports, run_chores
+from smsapi.ids import new_id
 from smsapi.messages.models import messages
 from smsapi.plivo.lookup import LookupFailed, Page, Record
-from smsapi.receipts.overdue import ask_for_overdue
-from tests.conftest import AUTH_TOKEN, new_caller
+from tests.conftest import AUTH_TOKEN, eventually, new_caller
 from tests.support.dispatching import row_of, uuid_of, world_of
 from tests.support.plivo_calls import PUBLIC_URL, report
 from tests.support.providers import NOTHING, Scripted, page, taken
@@ -59,7 +61,8 @@ def record(app, message, state, **values):
 
 def look(app):
     world = world_of(app)
-    ask_for_overdue(world, run_chores(world, lambda: False), lambda: False)
+    run_chores(world, lambda: False)
+    ask_for_reports(world, lambda: False)
 
 
 def notes(caller, message):
@@ -175,3 +178,38 @@ def test_an_unknown_message_that_a_report_shows_to_be_sent_is_asked_for_like_any
         connection.execute(update(messages).values(status="unknown", due_at=None))
     assert report(app, message["id"], {"Status": "sent"}, token=AUTH_TOKEN).status_code == 200
     assert row_of(world_of(app), message).due_at == clock.now() + timedelta(hours=3)
+
+
+def test_a_running_dispatcher_asks_for_what_nobody_reported(make_app, dispatching, clock):
+    provider = Scripted(taken())
+    app = make_app({"provider": provider, "clock": clock}, public_url=PUBLIC_URL, dispatch_sweep_seconds=0.05)
+    caller = new_caller(app)
+    message = caller.send().get_json()
+    provider.listed = [page(record(app, message, "undelivered", error_code="80"))]
+    dispatching(app)
+    clock.advance(world_of(app).settings.receipt_after_seconds - 1)
+    time.sleep(0.2)
+    assert provider.queries == []
+    clock.advance(2)
+    eventually(lambda: caller.message(message["id"])["status"] == "undelivered")
+
+
+def test_of_a_great_backlog_each_look_takes_no_more_than_it_can_ask_for_within_its_lease(make, clock):
+    app, _, (message,) = make()
+    multiply_sent(app, message, 1500)
+    world_of(app).provider.listed = lambda _query: Page((), 9000, 20)
+    clock.advance(3 * HOURS)
+    due = messages.c.due_at <= clock.now()
+    with world_of(app).database.read() as connection:
+        assert connection.execute(select(func.count()).where(due)).scalar_one() == 1501
+    look(app)
+    # These are not held while others are asked for.
+    with world_of(app).database.read() as connection:
+        assert connection.execute(select(func.count()).where(due)).scalar_one() == 501
+
+
+def multiply_sent(app, message, count):
+    like = row_of(world_of(app), message)._asdict()
+    own = [{"id": new_id(), "provider_uuid": str(uuid4()), "to_number": f"+1415557{n:04}"} for n in range(count)]
+    with world_of(app).database.transaction() as connection:
+        connection.execute(insert(messages), [like | each for each in own])

@@ -6,7 +6,7 @@ import pytest
 
 from smsapi.bell import Bell
 from smsapi.clock import ManualClock, rfc3339
-from smsapi.dispatch.claims import claim_chores
+from smsapi.dispatch.claims import Chore, claim_chores
 from smsapi.messages.store import hold_message
 from smsapi.plivo.outcomes import Rejected, Unavailable, Unknown
 from smsapi.send.after import resolve
@@ -179,7 +179,7 @@ def test_whoever_looks_for_it_meanwhile_finds_that_it_was_decided(calling, clock
     world = world_of(caller.app)
     clock.advance(world.settings.reconcile_after_seconds)
     with world.database.transaction() as connection:
-        (looking,) = claim_chores(connection, clock.now(), lease_seconds=60, limit=9, unknown=True)
+        (looking,) = claim_chores(connection, clock.now(), Chore.DOUBT, lease_seconds=60, limit=9)
     assert looking.message_id == uuid_of(message)
     assert settle(caller, message, outcome).status_code == 200
     assert row_of(world, message).epoch > looking.epoch

@@ -8,7 +8,7 @@ from sqlalchemy import insert, select
 
 from smsapi.deps import Deps
 from smsapi.dispatch.chores import reconcile_due, run_chore
-from smsapi.dispatch.claims import claim_chores, claim_to_send
+from smsapi.dispatch.claims import Chore, claim_chores, claim_to_send
 from smsapi.ids import new_id
 from smsapi.messages.flows import find_work
 from smsapi.messages.models import message_attempts, messages
@@ -39,7 +39,8 @@ def run_due(world: Deps) -> int:
     for each in begun:
         run(world, each, wait_until=world.clock.now())
     with world.database.transaction() as connection:
-        chores = claim_chores(connection, world.clock.now(), lease_seconds=world.settings.lease_seconds, limit=100)
+        lease = world.settings.lease_seconds
+        chores = claim_chores(connection, world.clock.now(), Chore.OTHER, lease_seconds=lease, limit=100)
     for each in chores:
         run_chore(world, each)
     return len(begun) + len(chores) + reconcile_due(world, lambda: False)

@@ -4,7 +4,10 @@ import base64
 
 import pytest
 
+from smsapi.webhooks.relay import relay
 from tests.conftest import new_caller
+from tests.support.dispatching import world_of
+from tests.webhooks.conftest import pull
 
 URL = "https://example.com/hooks"
 
@@ -98,6 +101,21 @@ def test_a_test_key_sees_only_what_test_keys_made(app, caller):
     own = make(tester).get_json()
     assert own["test"] is True
     assert [each["id"] for each in caller.get("/v1/webhook-endpoints").get_json()["data"]] == [own["id"], made["id"]]
+
+
+@pytest.mark.parametrize("what", ["rotate-secret", "test", "recover", "events/{event}/resend"])
+def test_what_a_test_key_does_not_find_is_not_lost_to_a_live_key_that_asks_the_same(app, caller, what):
+    path = f"/v1/webhook-endpoints/{make(caller).get_json()['id']}/"
+    assert caller.request("PUT", "/v1/opt-outs/+14155550123").status_code == 200
+    relay(world_of(app))
+    path += what.format(event=pull(caller)[0]["id"])
+    key = caller.post("/v1/api-keys", {"name": "t", "mode": "test", "scopes": ["webhooks"]}).get_json()["key"]
+    tester = type(caller)(app, key, caller.client_id, "")
+    body = {"since": "2026-01-01T00:00:00Z"} if what == "recover" else None
+    refused, done, again = (each.post(path, body, Idempotency_Key="once") for each in (tester, caller, caller))
+    assert [each.status_code for each in (refused, again)] == [404, done.status_code]
+    assert done.status_code in {200, 202}
+    assert ["Idempotent-Replayed" in each.headers for each in (refused, done, again)] == [False, False, True]
 
 
 def test_a_client_has_at_most_fifty(caller):

@@ -1,0 +1,66 @@
+"""Doing together what several threads ask for at the same time: to commit takes longer than all else of it."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from smsapi.errors import Unavailable
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True)
+class _Asked(Generic[Item, Result]):
+    item: Item
+    results: Sequence[Result] = ()
+    error: Exception | None = None
+    together: int = 0
+
+
+class Gatherer(Generic[Item, Result]):
+    """Thread-safe. ``act`` is given up to ``at_most`` items, and returns for each of them its result, in their order.
+
+    It is called in the thread of one who asks, for all who came while it was last at work; one alone waits for nobody.
+    """
+
+    def __init__(self, act: Callable[[Sequence[Item]], Sequence[Result]], *, at_most: int) -> None:
+        self._act = act
+        self._at_most = at_most
+        self._turn = threading.Lock()
+        self._asked: deque[_Asked[Item, Result]] = deque()
+
+    def ask(self, item: Item) -> tuple[Result, int]:
+        """Return the item's result and how many items were done together with it, itself included.
+
+        Raises whatever ``act`` raised for it. Where it failed for several, but not because the store does not answer,
+        it is called for each alone, so that none fails for another's sake.
+        """
+        asked: _Asked[Item, Result] = _Asked(item)
+        self._asked.append(asked)
+        with self._turn:
+            while not asked.together:
+                group = [self._asked.popleft() for _ in range(min(len(self._asked), self._at_most))]
+                self._do(group)
+        if asked.error is not None:
+            raise asked.error
+        (result,) = asked.results
+        return result, asked.together
+
+    def _do(self, group: Sequence[_Asked[Item, Result]]) -> None:
+        try:
+            results = self._act([asked.item for asked in group])
+        except Exception as error:  # noqa: BLE001 - it is raised where it belongs
+            if len(group) > 1 and not isinstance(error, Unavailable):
+                for asked in group:
+                    self._do([asked])
+                return
+            for asked in group:
+                asked.error = error
+        else:
+            for asked, result in zip(group, results, strict=True):
+                asked.results = (result,)
+        for asked in group:
+            asked.together = len(group)

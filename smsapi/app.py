@@ -19,7 +19,7 @@ from smsapi.clock import Clock
 from smsapi.db import Database
 from smsapi.deps import Deps
 from smsapi.errors import SettingsInvalid
-from smsapi.gathering import Gatherer
+from smsapi.gathering import Crowd, Gatherer
 from smsapi.health import Health
 from smsapi.inbound.views import blueprint as inbound_blueprint
 from smsapi.limits.fallback import FallbackStore
@@ -50,8 +50,8 @@ from smsapi.web.service_routes import blueprint as service_blueprint
 from smsapi.webhooks.views import blueprint as webhooks_blueprint
 
 MAX_BODY_BYTES = 1024 * 1024
-# Of the delivery reports that come at once to one process. More would only wait for each other and for the store.
-_APPLYING = 2
+# Of the delivery reports that come at once to one process. More are done sooner together.
+_APPLYING = 1
 _STORED_TOGETHER = 100
 _BLUEPRINTS = (
     auth_blueprint,
@@ -122,7 +122,7 @@ def build_deps(settings: Settings, **replacements: Any) -> Deps:
         "waiting": BoundedSemaphore(max(1, settings.threads * 3 // 4)),
         "uploads": BoundedSemaphore(max(1, settings.threads // 4)),
         "reports_in": Gatherer(partial(store_reports, database, clock), at_most=_STORED_TOGETHER),
-        "applying": BoundedSemaphore(_APPLYING),
+        "reporting": Crowd(at_most=_APPLYING),
         "bell": Bell(),
         "reports": Bell(),
         "retry_policy": RetryPolicy(settings.retry_base_seconds, settings.retry_cap_seconds),

@@ -10,7 +10,7 @@ from typing import Any
 from smsapi.bell import Bell
 from smsapi.clock import Clock
 from smsapi.db import Database
-from smsapi.gathering import Gatherer
+from smsapi.gathering import Crowd, Gatherer
 from smsapi.health import Health
 from smsapi.limits.store import LimitStore
 from smsapi.metrics import Metrics
@@ -44,8 +44,8 @@ class Deps:
     uploads: Semaphore
     # Stores together the delivery reports that come at once; says of each whether it is new.
     reports_in: Gatherer[Any, bool]
-    # How many delivery reports may be applied at once while Plivo waits; all others are stored, and applied afterwards.
-    applying: Semaphore
+    # Who takes a delivery report: where many come, they are stored, and applied afterwards.
+    reporting: Crowd
     # Rung when there is work for a dispatcher; nobody need be listening.
     bell: Bell
     # Rung when a report was stored and not applied.

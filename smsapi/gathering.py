@@ -2,7 +2,8 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -17,7 +18,28 @@ class _Asked(Generic[Item, Result]):
     item: Item
     results: Sequence[Result] = ()
     error: Exception | None = None
-    together: int = 0
+    is_done: bool = False
+
+
+class Crowd:
+    """Thread-safe. Tells whoever comes in whether more than ``at_most`` are within."""
+
+    def __init__(self, *, at_most: int) -> None:
+        self._at_most = at_most
+        self._within = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def enter(self) -> Iterator[bool]:
+        """Be within for as long as the block lasts; give True where that makes too many."""
+        with self._lock:
+            self._within += 1
+            too_many = self._within > self._at_most
+        try:
+            yield too_many
+        finally:
+            with self._lock:
+                self._within -= 1
 
 
 class Gatherer(Generic[Item, Result]):
@@ -32,8 +54,8 @@ class Gatherer(Generic[Item, Result]):
         self._turn = threading.Lock()
         self._asked: deque[_Asked[Item, Result]] = deque()
 
-    def ask(self, item: Item) -> tuple[Result, int]:
-        """Return the item's result and how many items were done together with it, itself included.
+    def ask(self, item: Item) -> Result:
+        """Return the item's result.
 
         Raises whatever ``act`` raised for it. Where it failed for several, but not because the store does not answer,
         it is called for each alone, so that none fails for another's sake.
@@ -41,13 +63,13 @@ class Gatherer(Generic[Item, Result]):
         asked: _Asked[Item, Result] = _Asked(item)
         self._asked.append(asked)
         with self._turn:
-            while not asked.together:
+            while not asked.is_done:
                 group = [self._asked.popleft() for _ in range(min(len(self._asked), self._at_most))]
                 self._do(group)
         if asked.error is not None:
             raise asked.error
         (result,) = asked.results
-        return result, asked.together
+        return result
 
     def _do(self, group: Sequence[_Asked[Item, Result]]) -> None:
         try:
@@ -63,4 +85,4 @@ class Gatherer(Generic[Item, Result]):
             for asked, result in zip(group, results, strict=True):
                 asked.results = (result,)
         for asked in group:
-            asked.together = len(group)
+            asked.is_done = True

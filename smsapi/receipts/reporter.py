@@ -10,13 +10,14 @@ from smsapi.receipts.service import apply_waiting
 
 # Seldom is there any that nobody rang for: one whose message was held, or has not appeared.
 _SELDOM: Final = 8
+# Whoever applies them now may have looked for the last time just before the newest came.
+_SOON_SECONDS: Final = 0.05
 
 
 def lookout_for_reports(world: Deps) -> Lookout:
     """Return what applies the reports that wait; one for each process that sends."""
 
     def look(stopping: Callable[[], bool]) -> float:
-        apply_waiting(world, stopping)
-        return math.inf
+        return _SOON_SECONDS if apply_waiting(world, stopping) is None else math.inf
 
     return Lookout("reports", look, longest_seconds=world.settings.dispatch_sweep_seconds * _SELDOM)

@@ -75,27 +75,25 @@ def take_receipt(world: Deps, heard: Heard) -> Applied:
         StoreUnavailable: it is not stored; Plivo reports again where we do not answer 200.
 
     """
-    is_new, together = world.reports_in.ask(heard)
-    if not is_new:
-        return Applied("repeated")
-    applied = Applied("waits")
-    if together == 1 and world.applying.acquire(blocking=False):
-        try:
-            applied = _apply_now(world, heard.message_id)
-        finally:
-            world.applying.release()
-    if applied.result == "waits":
+    with world.reporting.enter() as many_come:
+        if not many_come:
+            return _keep_and_apply(world, heard)
+        is_new = world.reports_in.ask(heard)
+    if is_new:
         world.reports.ring()
-    return applied
+    return Applied("waits" if is_new else "repeated")
 
 
-def _apply_now(world: Deps, message_id: UUID) -> Applied:
+def _keep_and_apply(world: Deps, heard: Heard) -> Applied:
+    with world.database.transaction() as connection:
+        (is_new,) = store.keep(connection, [heard], world.clock.now(), source="receipt")
+        applied = _apply_if_free(world, connection, heard.message_id) if is_new else Applied("repeated")
     for _ in range(_TRIES):
-        with world.database.transaction() as connection:
-            applied = _apply_if_free(world, connection, message_id)
         if applied.result != "waits":
             break
         world.clock.sleep(_BETWEEN_TRIES_SECONDS)
+        with world.database.transaction() as connection:
+            applied = _apply_if_free(world, connection, heard.message_id)
     return applied
 
 
@@ -139,9 +137,10 @@ def _apply_to(
     return apply_kept(connection, world.clock, held, kept, evidence=evidence, look_after_seconds=after)
 
 
-def apply_waiting(world: Deps, stopping: Callable[[], bool]) -> int:
+def apply_waiting(world: Deps, stopping: Callable[[], bool]) -> int | None:
     """Apply the receipts that wait and are due to be looked at; return how many messages were looked at.
 
+    None where another process is at it: two would find the same ones, and wait for each other.
     One whose message is held by somebody, or has not appeared, is looked at again later; after a day it is dropped.
     """
     looked_at = 0
@@ -149,8 +148,8 @@ def apply_waiting(world: Deps, stopping: Callable[[], bool]) -> int:
         now = world.clock.now()
         with world.database.read() as connection:
             due = store.due_messages(connection, now, _TOGETHER)
-        if due:
-            _look_again_at(world, due, now)
+        if due and not _look_again_at(world, due, now):
+            return None
         looked_at += len(due)
         # Not where they are few: of a hundred receipts many may be of one message.
         if not due:
@@ -158,24 +157,29 @@ def apply_waiting(world: Deps, stopping: Callable[[], bool]) -> int:
     return looked_at
 
 
-def _look_again_at(world: Deps, message_ids: Sequence[UUID], now: datetime) -> None:
-    """Apply what waits for these messages, in one transaction: to commit takes longer than all else of it."""
+def _look_again_at(world: Deps, message_ids: Sequence[UUID], now: datetime) -> bool:
+    """Apply what waits for these messages, in one transaction: to commit takes longer than all else of it.
+
+    Return False where another process is applying.
+    """
+    done: Mapping[UUID, Applied] = {}
     try:
         with world.database.transaction() as connection:
+            if not store.may_apply(connection):
+                return False
             done = _look_again(world, connection, message_ids, now)
     except Unavailable:
         raise
     except Exception:  # one that cannot be applied must not keep the others waiting
         if len(message_ids) > 1:
-            for message_id in message_ids:
-                _look_again_at(world, [message_id], now)
-            return
+            alone = [_look_again_at(world, [message_id], now) for message_id in message_ids]
+            return all(alone)
         log.exception("receipt_failed", message_id=show_id("msg", message_ids[0]))
         with world.database.transaction() as connection:
             store.postpone(connection, message_ids[0], now + _LATEST)
-    else:
-        for message_id, applied in done.items():
-            note(world, show_id("msg", message_id), applied)
+    for message_id, applied in done.items():
+        note(world, show_id("msg", message_id), applied)
+    return True
 
 
 def _look_again(

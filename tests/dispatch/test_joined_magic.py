@@ -79,7 +79,8 @@ def test_a_call_that_meets_a_server_error_is_looked_for_and_then_sent_again(serv
     caller, _, ids = settle(serve, numbers, {"delivered": 4})
     assert texts(simulator, numbers) == [1, 1, 1, 1]
     types = [event["type"] for event in caller.events(ids[3])]
-    assert types.count("message.unknown") == 2
+    # Once with the others, and alone, on a URL of its own, twice more.
+    assert types.count("message.unknown") == 3
 
 
 def test_a_call_whose_answer_is_lost_is_not_made_again(serve, simulator):

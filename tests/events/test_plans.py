@@ -1,6 +1,7 @@
 """How both stores find events, inbound texts and answers among many others: by an index."""
 
 import re
+from dataclasses import asdict
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,6 @@ from sqlalchemy import event, insert, text
 from smsapi.events.models import events
 from smsapi.ids import new_id
 from smsapi.inbound.models import inbound_messages
-from smsapi.inbound.models import to_row as inbound_row
 from smsapi.inbound.service import Inbound
 from smsapi.messages.models import messages
 from smsapi.privacy.service import erase_old
@@ -68,7 +68,7 @@ def _inbound(client, now):
     numbers = {"from_number": "+14155550124", "to_number": "+14155550100"}
     none = dict.fromkeys(("message_id", "intent", "segments", "powerpack_uuid"))
     said = {"text": "Hello", "type": "sms", "media": [], "extra": {}, "received_at": now}
-    return inbound_row(Inbound(id=new_id(), provider_uuid=new_id().hex, client_id=client, **numbers, **none, **said))
+    return asdict(Inbound(id=new_id(), provider_uuid=new_id().hex, client_id=client, **numbers, **none, **said))
 
 
 @pytest.fixture

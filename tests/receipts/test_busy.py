@@ -1,8 +1,8 @@
 """Reports faster than they can be applied: each is stored and answered, and applied moments later."""
 
-from threading import Semaphore
 from uuid import uuid4
 
+from smsapi.gathering import Crowd
 from tests.conftest import AUTH_TOKEN, eventually, new_caller
 from tests.support.batching import queue_batch
 from tests.support.dispatching import attempts_of, run_due, world_of
@@ -14,7 +14,9 @@ def test_what_comes_while_enough_are_applied_is_stored_answered_and_applied_at_o
     make_app, dispatching
 ):
     app = make_app(
-        {"provider": Scripted(taken()), "applying": Semaphore(0)}, public_url=PUBLIC_URL, dispatch_sweep_seconds=60.0
+        {"provider": Scripted(taken()), "reporting": Crowd(at_most=0)},
+        public_url=PUBLIC_URL,
+        dispatch_sweep_seconds=60.0,
     )
     caller = new_caller(app)
     sent = [caller.send().get_json() for _ in range(30)]
@@ -33,7 +35,9 @@ def test_what_comes_while_enough_are_applied_is_stored_answered_and_applied_at_o
 
 def test_of_a_joined_call_too_and_plivos_id_is_learnt_and_one_id_is_of_one_number_only(make_app, dispatching):
     app = make_app(
-        {"provider": Scripted(taken()), "applying": Semaphore(0)}, public_url=PUBLIC_URL, dispatch_sweep_seconds=60.0
+        {"provider": Scripted(taken()), "reporting": Crowd(at_most=0)},
+        public_url=PUBLIC_URL,
+        dispatch_sweep_seconds=60.0,
     )
     caller, world = new_caller(app), world_of(app)
     numbers = [f"+1415556{1000 + place}" for place in range(4)]

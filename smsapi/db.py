@@ -125,6 +125,16 @@ def insert_into(store: Connection | Engine, table: Table) -> postgresql.Insert |
     return postgresql.insert(table) if store.dialect.name == "postgresql" else sqlite.insert(table)
 
 
+def try_lock(connection: Connection, lock: int) -> bool:
+    """Say whether no other process holds this lock, and hold it until the transaction has become visible.
+
+    On SQLite always: there only one writes at a time.
+    """
+    if connection.dialect.name != "postgresql":
+        return True
+    return bool(connection.execute(select(func.pg_try_advisory_xact_lock(lock))).scalar_one())
+
+
 def call_it_news(connection: Connection) -> None:
     """Have whoever asked for it told once this transaction, or single statement, is committed."""
     connection.info[_NEWS] = True

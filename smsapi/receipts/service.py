@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from smsapi.clock import Clock
-from smsapi.db import Database
+from smsapi.db import Database, try_lock
 from smsapi.deps import Deps
 from smsapi.errors import Unavailable
 from smsapi.ids import show_id
@@ -34,6 +34,8 @@ _BETWEEN_TRIES_SECONDS: Final = 0.02
 _DROPPED_AFTER: Final = timedelta(days=1)
 _SOONEST: Final = timedelta(seconds=1)
 _LATEST: Final = timedelta(minutes=10)
+# One process at a time. Any fixed number, as long as nobody else locks it in this database.
+APPLIES: Final = 8_731_402_218
 # Of one transaction, which holds their messages.
 _TOGETHER: Final = 100
 
@@ -76,24 +78,22 @@ def take_receipt(world: Deps, heard: Heard) -> Applied:
 
     """
     with world.reporting.enter() as many_come:
-        if not many_come:
-            return _keep_and_apply(world, heard)
-        is_new = world.reports_in.ask(heard)
-    if is_new:
+        # In a transaction of its own: it is not lost where applying it fails.
+        if not world.reports_in.ask(heard):
+            return Applied("repeated")
+        applied = Applied("waits") if many_come else _apply_now(world, heard.message_id)
+    if applied.result == "waits":
         world.reports.ring()
-    return Applied("waits" if is_new else "repeated")
+    return applied
 
 
-def _keep_and_apply(world: Deps, heard: Heard) -> Applied:
-    with world.database.transaction() as connection:
-        (is_new,) = store.keep(connection, [heard], world.clock.now(), source="receipt")
-        applied = _apply_if_free(world, connection, heard.message_id) if is_new else Applied("repeated")
-    for _ in range(_TRIES):
-        if applied.result != "waits":
+def _apply_now(world: Deps, message_id: UUID) -> Applied:
+    for left in range(_TRIES, -1, -1):
+        with world.database.transaction() as connection:
+            applied = _apply_if_free(world, connection, message_id)
+        if applied.result != "waits" or not left:
             break
         world.clock.sleep(_BETWEEN_TRIES_SECONDS)
-        with world.database.transaction() as connection:
-            applied = _apply_if_free(world, connection, heard.message_id)
     return applied
 
 
@@ -165,7 +165,7 @@ def _look_again_at(world: Deps, message_ids: Sequence[UUID], now: datetime) -> b
     done: Mapping[UUID, Applied] = {}
     try:
         with world.database.transaction() as connection:
-            if not store.may_apply(connection):
+            if not try_lock(connection, APPLIES):
                 return False
             done = _look_again(world, connection, message_ids, now)
     except Unavailable:

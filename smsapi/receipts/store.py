@@ -25,8 +25,6 @@ from sqlalchemy import (
     Uuid,
     bindparam,
     delete,
-    func,
-    literal,
     select,
     text,
     union_all,
@@ -42,7 +40,6 @@ from smsapi.receipts.facts import Receipt
 WAITING: Final = "waiting"
 APPLIED: Final = "applied"
 MISMATCHED: Final = "mismatched"
-_APPLIES: Final = 0x736D736170690001
 
 receipts = Table(
     "receipts",
@@ -101,8 +98,6 @@ _OF_MESSAGES = select(receipts).where(receipts.c.message_id.in_(_THESE), receipt
 _FREE_MESSAGES = (
     select(messages).where(messages.c.id.in_(_THESE)).order_by(messages.c.id).with_for_update(skip_locked=True)
 )
-# Any number will do that nothing else of the service locks.
-_MAY_APPLY = select(func.pg_try_advisory_xact_lock(literal(_APPLIES, BigInteger)))
 _KNOWN = select(messages.c.id).where(messages.c.id.in_(_THESE))
 
 
@@ -181,12 +176,6 @@ def read_kept(connection: Connection, message_ids: Collection[UUID]) -> Mapping[
 def to_receipt(row: Row[Any]) -> Receipt:
     """Return the receipt of a row of the table."""
     return Receipt(**{name: row._mapping[name] for name in _FIELDS})  # noqa: SLF001 - SQLAlchemy's documented name
-
-
-def may_apply(connection: Connection) -> bool:
-    """Say whether no other process applies what waits, and let none until this transaction ends."""
-    # SQLite has one writer at a time anyway.
-    return connection.dialect.name != "postgresql" or bool(connection.execute(_MAY_APPLY).scalar_one())
 
 
 def lock_free_ones(connection: Connection, message_ids: Collection[UUID]) -> Sequence[Message]:

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
+from smsapi.db import try_lock
 from smsapi.deps import Deps
 from smsapi.events.models import UNNUMBERED, event_marks, events
 from smsapi.ids import show_id
@@ -47,11 +48,9 @@ def relay(world: Deps) -> int:
 
 
 def _number(world: Deps, connection: Connection) -> int:
-    if world.database.is_postgresql:
-        # Given back when this transaction has become visible, and asked for before it looks: the last number is seen.
-        locked = connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _LOCK}).scalar_one()
-        if not locked:
-            return 0
+    # Given back when this transaction has become visible, and asked for before it looks: the last number is seen.
+    if not try_lock(connection, _LOCK):
+        return 0
     last = max(connection.execute(each).scalar_one() for each in _LAST)
     # By time first: ids are made by the clocks of several machines, times by the one that they share.
     earliest = (events.c.at, events.c.id)

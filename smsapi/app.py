@@ -51,7 +51,7 @@ from smsapi.webhooks.views import blueprint as webhooks_blueprint
 
 MAX_BODY_BYTES = 1024 * 1024
 # Of the delivery reports that come at once to one process. More are done sooner together.
-_APPLYING = 1
+_APPLYING = 2
 _STORED_TOGETHER = 100
 _BLUEPRINTS = (
     auth_blueprint,

@@ -27,6 +27,11 @@ run: .venv/.run  ## start everything in one process, Plivo simulated
 test: services .venv/.dev  ## run the tests on real PostgreSQL and Redis; ARGS="-k name" chooses
 	$(BIN)/python -m pytest $(ARGS)
 
+# The time limit of a test is for ordinary sizes.
+.PHONY: test-all
+test-all: services .venv/.dev  ## the same with many more made-up examples and full sizes; takes an hour
+	SMSAPI_TEST_EXAMPLES=20 $(BIN)/python -m pytest --timeout=1800 $(ARGS)
+
 # pytest's closing line stays the last one: the report is shown only where it falls below the floor.
 .PHONY: coverage
 coverage: services .venv/.dev  ## run the tests, and fail where too few branches are run
@@ -80,7 +85,7 @@ clean:  ## remove the virtual environment and all that was made
 .PHONY: help
 help:  ## show this
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { print "\n" substr($$0, 5) } \
-		/^[a-z]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+		/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 # pip is what `python3 -m venv` installs last: where it is, the environment is whole.
 $(BIN)/pip:

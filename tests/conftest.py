@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,14 +15,13 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import text
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from smsapi import migrations
 from smsapi.app import create_app
 from smsapi.auth import service
 from smsapi.auth.models import SCOPES
-from smsapi.db import Database, metadata
+from smsapi.db import Database
 from smsapi.deps import Deps
 from smsapi.dispatch.engine import Dispatcher
 from smsapi.log import configure_logging
@@ -29,12 +29,17 @@ from smsapi.plivo.simulator import Simulator
 from smsapi.settings import read_settings
 from tests.services import DATABASE_URL_VARIABLE, REDIS_URL_VARIABLE, Service, start_postgres, start_redis
 from tests.support.api import LANDLINE, Caller, CheckedClient, Remote
+from tests.support.examples import load_profile
+from tests.support.rules import CompiledOnceRule
+from tests.support.stores import PostgresCleaner, fast_directory
 
 AUTH_ID = "MATESTTESTTESTTEST00"
 AUTH_TOKEN = "the-auth-token-of-the-tests"
 JWT_SECRET = "a-secret-for-the-tests-of-32-chars-or-more"
 
 configure_logging("info")
+Flask.url_rule_class = CompiledOnceRule
+load_profile()
 # Where the tests run in the background of a script, a shell has them ignore Ctrl-C, and so would all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -86,19 +91,23 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def sqlite_url(migrated_sqlite: Path, tmp_path: Path) -> str:
+def sqlite_url(migrated_sqlite: Path) -> Iterator[str]:
     """A fresh SQLite store with the schema."""
-    return f"sqlite:///{shutil.copy(migrated_sqlite, tmp_path / 'smsapi.db')}"
+    with tempfile.TemporaryDirectory(prefix="smsapi-sqlite-", dir=fast_directory(), ignore_cleanup_errors=True) as made:
+        yield f"sqlite:///{shutil.copy(migrated_sqlite, Path(made) / 'smsapi.db')}"
+
+
+@pytest.fixture(scope="session")
+def postgres_cleaner(migrated_postgres: str) -> Iterator[PostgresCleaner]:
+    cleaner = PostgresCleaner(migrated_postgres)
+    yield cleaner
+    cleaner.close()
 
 
 @pytest.fixture
-def postgres_url(migrated_postgres: str) -> str:
+def postgres_url(migrated_postgres: str, postgres_cleaner: PostgresCleaner) -> str:
     """The PostgreSQL store with the schema, emptied."""
-    database = Database(migrated_postgres)
-    tables = ", ".join(table.name for table in metadata.sorted_tables)
-    with database.transaction() as connection:
-        connection.execute(text(f"TRUNCATE {tables}"))
-    database.close()
+    postgres_cleaner.empty()
     return migrated_postgres
 
 

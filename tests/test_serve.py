@@ -105,7 +105,7 @@ def lose_everything(served, caller, simulator):
 def stop_with_a_request_in_flight(served, caller, simulator):
     simulator.faults.replace([Rule("slow", seconds=1.5)])
     before, answers = simulator.store.count(), []
-    waiting = threading.Thread(target=lambda: answers.append(caller.send(to="+14155580001")))
+    waiting = threading.Thread(target=lambda: answers.append(caller.send(to="+14155580009")))
     waiting.start()
     with requests.Session() as idle:
         # A connection that is kept alive must not hold the stop up.

@@ -12,6 +12,7 @@ from smsapi.batches.arriving import Body
 from smsapi.batches.reading import CsvRows, JsonLines
 from smsapi.batches.seen import Seen
 from smsapi.errors import InvalidInput, MalformedRequest, SmsapiError
+from tests.support.examples import many
 from tests.support.uploading import numbers
 
 CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\ufeff"), max_size=12)
@@ -27,7 +28,7 @@ def quoted(cell):
     return '"' + cell.replace('"', '""') + '"'
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=many(60))
 @given(st.lists(st.tuples(CELL, CELL), min_size=1, max_size=6), st.lists(st.integers(0, 200), max_size=12))
 def test_a_csv_says_the_same_wherever_it_is_cut(rows, at):
     body = "to,name\n" + "".join(f"{quoted(to)},{quoted(name)}\n" for to, name in rows)
@@ -36,7 +37,7 @@ def test_a_csv_says_the_same_wherever_it_is_cut(rows, at):
     assert [(row.to, row.variables["name"]) for row in found] == expected
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=many(60))
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=8))
 def test_any_bytes_are_rows_or_a_refusal_and_the_same_wherever_they_are_cut(content, at):
     def read(kind, pieces):
@@ -62,7 +63,7 @@ def body_of(packed, sizes, *, most=1_000_000):
     return Body(read, gzip=True, length=len(packed), most_unpacked=most)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=many(60))
 @given(st.lists(st.binary(max_size=3_000), min_size=1, max_size=4), st.lists(st.integers(1, 50), max_size=60))
 def test_what_is_packed_comes_out_as_it_was_however_it_arrives(members, sizes):
     packed = b"".join(gzip.compress(member, mtime=0) for member in members)
@@ -70,7 +71,7 @@ def test_what_is_packed_comes_out_as_it_was_however_it_arrives(members, sizes):
     assert b"".join(body) == b"".join(members)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=many(60))
 @given(st.binary(min_size=1, max_size=3_000), st.integers(1, 10_000), st.lists(st.integers(1, 50), max_size=60))
 def test_what_is_cut_off_is_never_taken_for_whole(content, left_out, sizes):
     packed = gzip.compress(content, mtime=0)
@@ -81,7 +82,6 @@ def test_what_is_cut_off_is_never_taken_for_whole(content, left_out, sizes):
         list(body_of(short, sizes))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_unpack_or_are_refused(content):
     try:

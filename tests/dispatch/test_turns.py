@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from smsapi.dispatch.turns import LANE_SHARES, Turns
 from smsapi.messages.flows import Flow
 from smsapi.messages.lanes import MARKETING, OTP, TEST, TRANSACTIONAL
+from tests.support.examples import many
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 A, B, C = (UUID(int=number) for number in (1, 2, 3))
 LANES = (OTP, TRANSACTIONAL, MARKETING)
-unhurried = settings(deadline=None, max_examples=30)
+few = settings(max_examples=many(15))
 
 
 def flow(lane, client=A, *, weight=1, sender="+14155550100", due_at=NOW):
@@ -56,7 +57,7 @@ def test_a_lane_that_is_empty_leaves_its_share_to_the_others():
     assert [given[each] for each in flows] == pytest.approx([100, 10], abs=1)
 
 
-@unhurried
+@few
 @given(st.lists(st.integers(1, 100), min_size=2, max_size=6), st.integers(0, 2**32), st.integers(1, 11))
 def test_clients_of_a_lane_get_shares_by_weight_to_within_one_message(weights, seed, longest):
     chance, turns = Random(seed), Turns()
@@ -69,7 +70,7 @@ def test_clients_of_a_lane_get_shares_by_weight_to_within_one_message(weights, s
             assert ahead[each] - ahead[other] <= longest / each.weight + 1e-6
 
 
-@unhurried
+@few
 @given(st.integers(0, 2**32))
 def test_shares_hold_for_lanes_that_come_and_go_as_gates_close_and_open(seed):
     """Bulk and transactional texts stand at a gate now and then, together, while codes pass it."""
@@ -86,7 +87,7 @@ def test_shares_hold_for_lanes_that_come_and_go_as_gates_close_and_open(seed):
     assert [given[each] for each in others] == pytest.approx([300, 30], abs=2)
 
 
-@unhurried
+@few
 @given(st.sets(st.tuples(st.sampled_from(LANES), st.integers(0, 2)), min_size=1), st.integers(1, 3))
 def test_nobody_starves(waiting, weight):
     flows = [flow(lane, UUID(int=client), weight=1 + client * weight) for lane, client in waiting]
@@ -141,7 +142,7 @@ def test_leaving_and_coming_back_gains_nothing():
     assert given[A] <= given[B]
 
 
-@unhurried
+@few
 @given(st.lists(st.tuples(st.sets(st.sampled_from((*LANES, TEST)), min_size=1), st.integers(1, 40)), max_size=60))
 def test_a_code_that_comes_alone_is_next_at_once_whatever_went_before(history):
     turns, backlog = Turns(), [flow(lane) for lane in (TRANSACTIONAL, MARKETING, TEST)]

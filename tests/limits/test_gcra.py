@@ -2,7 +2,7 @@ from collections import deque
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smsapi.limits.gcra import Charge, Finding, Tally, Window, decide, verdict_of
@@ -45,7 +45,6 @@ def test_what_remains_has_to_last_as_long_as_the_rate_says_and_when_nothing_does
     assert ask([charge(quota=0)], tallies).items[0].effective_seconds == 60
 
 
-@settings(deadline=None)
 @given(quota=st.integers(1, 200), seconds=st.integers(1, 3_600), spent=st.integers(0, 200))
 def test_who_spends_what_remains_in_its_time_is_never_refused(quota, seconds, spent):
     tallies, now_us = {}, START_US
@@ -174,7 +173,6 @@ class Bucket:
         return self.level + cost <= self.quota
 
 
-@settings(deadline=None)
 @given(quota=st.integers(1, 40), seconds=st.integers(1, 90), other=st.integers(1, 10), steps=steps)
 def test_it_decides_as_two_leaky_buckets_that_are_filled_together(quota, seconds, other, steps):
     tallies, now_us = {}, START_US
@@ -196,7 +194,6 @@ def test_it_decides_as_two_leaky_buckets_that_are_filled_together(quota, seconds
         ]
 
 
-@settings(deadline=None)
 @given(quota=st.integers(1, 5_000), seconds=st.integers(1, 86_400), steps=steps)
 def test_waiting_as_long_as_it_says_is_enough(quota, seconds, steps):
     tallies, now_us = {}, START_US
@@ -209,7 +206,6 @@ def test_waiting_as_long_as_it_says_is_enough(quota, seconds, steps):
             assert ask([asked], tallies, now_us).allowed
 
 
-@settings(deadline=None)
 @given(quota=st.integers(1, 30), seconds=st.integers(1, 60), steps=steps)
 def test_no_stretch_of_time_sees_more_than_its_rate_on_top_of_one_quota(quota, seconds, steps):
     tallies, now_us = {}, START_US

@@ -10,6 +10,7 @@ from smsapi.clock import ManualClock
 from smsapi.limits.gcra import Charge, Window
 from smsapi.limits.memory import MemoryStore
 from smsapi.limits.redis import RedisStore
+from tests.support.examples import many
 
 MINUTE = Window(10, 60)
 MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -165,7 +166,7 @@ requests = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=many(20), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(script=st.lists(requests, max_size=25))
 def test_redis_decides_exactly_as_memory_does(server, redis_url, script):
     server.flushdb()

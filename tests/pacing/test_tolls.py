@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 
-import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,8 +22,6 @@ ARRIVALS = st.lists(
     max_size=80,
 )
 
-unhurried = hypothesis.settings(deadline=None)
-
 
 def passed(rate, arrivals):
     """Return the moments, in seconds, at which messages passed a gate of this rate, and what each cost."""
@@ -39,7 +36,6 @@ def passed(rate, arrivals):
     return found
 
 
-@unhurried
 @given(RATES, ARRIVALS)
 def test_no_window_of_any_length_holds_more_than_the_pace_allows_and_one_message(rate, arrivals):
     found = passed(rate, arrivals)
@@ -51,7 +47,6 @@ def test_no_window_of_any_length_holds_more_than_the_pace_allows_and_one_message
             units += cost
 
 
-@unhurried
 @given(RATES, st.lists(st.tuples(COSTS, st.floats(0, CATCH_UP_SECONDS)), min_size=1, max_size=80))
 def test_who_is_late_by_no_more_than_is_made_up_for_loses_no_slot(rate, wakings):
     opens_at = moment = START
@@ -63,7 +58,6 @@ def test_who_is_late_by_no_more_than_is_made_up_for_loses_no_slot(rate, wakings)
     assert (opens_at - START).total_seconds() <= units / rate + slack
 
 
-@unhurried
 @given(RATES, COSTS, st.floats(CATCH_UP_SECONDS, 86400))
 def test_nothing_is_saved_up_beyond_what_is_made_up_for(rate, cost, idle_seconds):
     now = START + timedelta(seconds=idle_seconds)

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.api import LANDLINE, TO
+from tests.support.examples import many
 from tests.support.far_side import ScriptedProvider, count_rows
 
 PRICES = {"currency": "USD", "countries": {"US": "0.00790", "GB": "0.04"}}
@@ -95,7 +96,7 @@ def test_a_preview_sends_and_stores_nothing(caller):
 def test_what_a_preview_foretells_is_what_a_send_does(caller):
     calls = caller.app.extensions["smsapi"].provider.calls
 
-    @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=many(40), suppress_health_check=list(HealthCheck))
     @given(_ORDERS)
     def check(order):
         before, asked = _rows(caller), len(calls)

@@ -14,6 +14,7 @@ from smsapi.sms.encoding import (
     smart_encode,
     split,
 )
+from tests.support.examples import many
 
 EMOJI = "\U0001f600"
 GSM = GSM_BASIC + GSM_EXTENSION
@@ -32,7 +33,7 @@ texts = st.one_of(
     st.text(max_size=300),
     runs(["a", "€", "я", EMOJI]),
 )
-exhaustively = settings(deadline=None, max_examples=200)
+exhaustively = settings(max_examples=many(60))
 
 
 def septets(text: str) -> int:

@@ -15,6 +15,7 @@ from smsapi.sms.phone import (
     is_toll_free,
     parse_number,
 )
+from tests.support.examples import many
 
 EXAMPLES = sorted(
     phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.E164)
@@ -124,7 +125,6 @@ def refusal(value):
     return ""
 
 
-@settings(deadline=None)
 @given(st.one_of(st.text(max_size=20), st.from_regex(E164, fullmatch=True), st.from_regex(r"\+[2-9][0-9]{5,19}")))
 def test_any_text_is_a_number_or_an_invalid_one_and_no_refusal_repeats_it(value):
     # Five digits and more would let a reader of a log find the person; the sentence's own example has eleven.
@@ -175,7 +175,7 @@ def test_the_short_way_to_read_a_number_gives_what_the_long_one_does_wherever_it
     assert short > plain * 0.7
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=many(120))
 @given(st.from_regex(E164, fullmatch=True))
 def test_no_number_is_read_otherwise_by_the_short_way(value):
     quick = _read_plain(value)

@@ -12,6 +12,10 @@ from tests.support.contract import check_answer
 
 LANDLINE = "+14155550100"
 TO = "+14155550123"
+# Plivo takes what is sent there and never reports on it, so that an answer cannot be overtaken by a receipt.
+UNREPORTED = "+14155550009"
+# How a message stands that Plivo took and reports on: on a busy machine the receipt overtakes the answer.
+SENT_OR_REPORTED = frozenset({"sent", "delivered"})
 
 
 class CheckedClient(FlaskClient):

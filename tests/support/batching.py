@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
 from smsapi.batches.making import make_messages
 from smsapi.batches.models import batch_rows
@@ -36,10 +36,15 @@ def queue_batch(
     world = world_of(caller.app)
     batch_id = stage(caller, len(to), **values)
     of_batch = batch_rows.c.batch_id == uuid_of_batch(batch_id)
+    given = {name: bindparam(name) for name in ("to_number", "joined", "text")}
+    rows = [
+        {"place": place + 2, "to_number": number, "joined": joined, "text": texts[place] if texts else None}
+        for place, number in enumerate(to)
+    ]
     with world.database.transaction() as connection:
-        for place, number in enumerate(to):
-            row = {"to_number": number, "joined": joined, "text": texts[place] if texts else None}
-            connection.execute(update(batch_rows).where(of_batch, batch_rows.c.row == place + 2).values(**row))
+        connection.execute(
+            update(batch_rows).where(of_batch, batch_rows.c.row == bindparam("place")).values(given), rows
+        )
         batch = lock_batch(connection, uuid_of_batch(batch_id))
         assert batch is not None
         query = select(batch_rows.c.message_id).where(of_batch).order_by(batch_rows.c.row)

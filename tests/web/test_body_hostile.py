@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import many
 from tests.support.far_side import count_rows
 
 GOOD = b'{"to": "+14155550123", "text": "Hello"}'
@@ -291,7 +292,7 @@ _FIELDS = st.sampled_from(
 
 
 def test_no_value_of_any_field_is_an_error_of_ours(hostile):
-    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=many(30), suppress_health_check=list(HealthCheck))
     @given(st.dictionaries(_FIELDS, _ANYTHING, min_size=1, max_size=5))
     def check(fields):
         body = json.dumps({"to": "+14155550123", "text": "Hello"} | fields).encode()
@@ -302,7 +303,7 @@ def test_no_value_of_any_field_is_an_error_of_ours(hostile):
 
 
 def test_no_bytes_are_an_error_of_ours(hostile):
-    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=many(30), suppress_health_check=list(HealthCheck))
     @given(st.binary(max_size=60) | st.binary(max_size=8).map(lambda inner: _text(b'"' + inner + b'"')))
     def check(body):
         answer = hostile("POST", "/v1/messages/preview", body, Content_Type=JSON)

@@ -14,6 +14,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.failures import FailureGroup
 
 from tests.conftest import eventually
+from tests.support.examples import many
 
 SPEC = Path(__file__).parents[2] / "openapi.yaml"
 # Left out: positive_data_acceptance, for a schema cannot say what is a number in its country, a cursor, or a key.
@@ -93,10 +94,7 @@ class Fuzz:
 
     def run(self, operation, mode, examples):
         @settings(
-            max_examples=examples,
-            derandomize=True,
-            database=None,
-            deadline=None,
+            max_examples=many(examples),
             phases=[Phase.explicit, Phase.generate],
             suppress_health_check=list(HealthCheck),
         )

@@ -1,0 +1,37 @@
+"""Sizes of tests: few examples, always the same, and small data by default; many at random, and large, in ``make test-all``.
+
+The variable SMSAPI_TEST_EXAMPLES multiplies how many examples hypothesis makes up; above 1 they are drawn at random.
+"""
+
+import os
+from typing import Final
+
+from hypothesis import HealthCheck, settings
+
+FACTOR: Final = int(os.environ.get("SMSAPI_TEST_EXAMPLES", "1"))
+
+
+def many(count: int) -> int:
+    """Return how many examples to make up where ``count`` are enough for an ordinary run."""
+    return count * FACTOR
+
+
+def sized(ordinary: int, full: int) -> int:
+    """Return how much data to use: what shows the behaviour in an ordinary run, and ``full`` in ``make test-all``."""
+    return ordinary if FACTOR == 1 else full
+
+
+def load_profile() -> None:
+    """Have all properties run so, but where one says otherwise.
+
+    There is no deadline and no check of how fast examples are made: on a busy machine both would fail by chance.
+    """
+    settings.register_profile(
+        "suite",
+        max_examples=many(40),
+        derandomize=FACTOR == 1,
+        database=None,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    settings.load_profile("suite")

@@ -50,7 +50,7 @@ def postgres() -> Iterator[str]:
     if given := os.environ.get(DATABASE_URL_VARIABLE):
         yield given
         return
-    with start_postgres() as running:
+    with start_postgres(autovacuum=False) as running:
         yield running.url
 
 

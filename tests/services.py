@@ -182,9 +182,10 @@ class Service:
         return log.read_text(errors="replace")[-2000:] if log.exists() else "no log"
 
 
-def start_postgres(port: int | None = None, *, durable: bool | None = None) -> Service:
+def start_postgres(port: int | None = None, *, durable: bool | None = None, autovacuum: bool = True) -> Service:
     """Make a fresh PostgreSQL cluster and start it; its URL is for SQLAlchemy with psycopg.
 
+    Without ``autovacuum`` what it knows of the tables, and with it its plans, does not hang on what ran before.
     ``durable`` leaves fsync on; the default is the variable SMSAPI_TEST_DURABLE (``1`` is on). Without it a killed
     *server* still keeps every commit, for the kernel has them; only a crash of the machine would lose some.
     Raises ServiceError when PostgreSQL is not installed or does not start.
@@ -193,7 +194,9 @@ def start_postgres(port: int | None = None, *, durable: bool | None = None) -> S
     initdb = _require("initdb", "postgresql")
     account = _postgres_account()
     return _started(
-        _postgres_recipe(initdb.resolve().parent, account, fsync=fsync), port, lambda at: _initdb(initdb, at, account)
+        _postgres_recipe(initdb.resolve().parent, account, fsync=fsync, autovacuum=autovacuum),
+        port,
+        lambda at: _initdb(initdb, at, account),
     )
 
 
@@ -258,7 +261,7 @@ def _started(recipe: Recipe, port: int | None, prepare: Callable[[Path], None]) 
     return service
 
 
-def _postgres_recipe(binaries: Path, account: Account, *, fsync: bool) -> Recipe:
+def _postgres_recipe(binaries: Path, account: Account, *, fsync: bool, autovacuum: bool) -> Recipe:
     settings = {
         "listen_addresses": "127.0.0.1",
         # No Unix socket: its path would have to fit in 107 bytes, and a long TMPDIR breaks that.
@@ -266,6 +269,7 @@ def _postgres_recipe(binaries: Path, account: Account, *, fsync: bool) -> Recipe
         "max_connections": "200",
         "timezone": "UTC",
         "fsync": "on" if fsync else "off",
+        "autovacuum": "on" if autovacuum else "off",
         # Left on although off is faster: off loses acknowledged commits when the server is killed, and tests kill it.
         "synchronous_commit": "on",
     }

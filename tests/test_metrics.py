@@ -5,6 +5,8 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 
+import pytest
+
 from smsapi.clock import ManualClock
 from smsapi.pacing.gates import PAUSE, close_gate, open_gate
 from smsapi.plivo.outcomes import Rejected, Unavailable, Unknown
@@ -16,6 +18,12 @@ from tests.support.providers import Scripted, taken
 
 LABELS = re.compile(r'(\w+)="([^"]*)"')
 TOKEN = "the-metrics-token-of-the-tests"
+
+
+@pytest.fixture
+def database_url(sqlite_url):
+    """Metrics are counted in the process, whatever the store."""
+    return sqlite_url
 
 
 def samples(caller):

@@ -15,6 +15,6 @@ def test_signals_that_come_one_upon_the_other_stop_it():
             for number in range(400):
                 process.send_signal(signal.SIGTERM if number % 2 else signal.SIGINT)
             try:
-                assert process.wait(20) in {0, -signal.SIGTERM, -signal.SIGINT}
+                assert process.wait(60) in {0, -signal.SIGTERM, -signal.SIGINT}
             finally:
                 process.kill()

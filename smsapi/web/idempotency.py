@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     Executable,
     Index,
@@ -23,6 +24,8 @@ from sqlalchemy import (
     Uuid,
     bindparam,
     delete,
+    func,
+    literal_column,
     select,
     text,
     tuple_,
@@ -35,6 +38,7 @@ from smsapi.errors import IdempotencyInProgress, IdempotencyKeyInvalid, Idempote
 from smsapi.web.answers import Answer
 
 FORGET_BATCH = 5_000
+_IDENTITY = ("client_id", "route", "key")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 idempotency_keys = Table(
@@ -222,11 +226,15 @@ def finish(connection: Connection, claim: Claim, answer: Answer) -> Answer:
 
 def forget_expired(connection: Connection, now: datetime) -> int:
     """Delete the keys whose time is over, at most ``FORGET_BATCH``; return how many."""
-    columns = idempotency_keys.c
-    identity = (columns.client_id, columns.route, columns.key)
-    expired = columns.expires_at <= now
-    # A CTE that locks is run once; as a plain subquery PostgreSQL might run it again for each row. It stands within the
-    # DELETE, since SQLite's driver counts no rows for what begins with WITH. What others are busy with is left alone.
-    batch = select(*identity).where(expired).limit(FORGET_BATCH).with_for_update(skip_locked=True)
-    these = select(batch.cte("batch", nesting=True))
-    return connection.execute(delete(idempotency_keys).where(tuple_(*identity).in_(these), expired)).rowcount
+    spent = idempotency_keys.alias("spent")
+    expired = spent.c.expires_at <= now
+    if connection.dialect.name == "postgresql":
+        # By their places: joined by their keys, they are compared each with each where PostgreSQL takes the table for
+        # empty, as it does after a vacuum of a table that was. What others are busy with is left alone.
+        places = select(literal_column("spent.ctid", String)).where(expired).limit(FORGET_BATCH)
+        held = places.with_for_update(skip_locked=True).scalar_subquery()
+        these: ColumnElement[bool] = literal_column("idempotency_keys.ctid") == func.any(func.array(held))
+    else:
+        own, others = ([table.c[name] for name in _IDENTITY] for table in (idempotency_keys, spent))
+        these = tuple_(*own).in_(select(*others).where(expired).limit(FORGET_BATCH))
+    return connection.execute(delete(idempotency_keys).where(these, idempotency_keys.c.expires_at <= now)).rowcount

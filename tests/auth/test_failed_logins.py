@@ -23,6 +23,12 @@ WRONG = "smsk_live_wrong"
 once_a_day = {"limit_login": "1 per day"}
 
 
+@pytest.fixture
+def database_url(sqlite_url):
+    """What is asked here is the edge; the stores have suites of their own."""
+    return sqlite_url
+
+
 def spend_share(app, quota, **how):
     for _ in range(quota):
         assert with_key(app, WRONG, **how).status_code == 401

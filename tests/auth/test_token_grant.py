@@ -3,10 +3,18 @@
 from base64 import b64encode
 from urllib.parse import urlencode
 
+import pytest
+
 from tests.support.auth import ask_for_token, call, clock_at_present, unlike, whoami
 
 GRANT = {"grant_type": "client_credentials"}
 FORM = "application/x-www-form-urlencoded"
+
+
+@pytest.fixture
+def database_url(sqlite_url):
+    """What is asked here is the edge; the stores have suites of their own."""
+    return sqlite_url
 
 
 def basic(user, password):

@@ -13,6 +13,12 @@ MEBIBYTE = 1024 * 1024
 
 
 @pytest.fixture
+def database_url(postgres_url):
+    """Reading a file is the same for both stores; PostgreSQL takes less of what can be in one."""
+    return postgres_url
+
+
+@pytest.fixture
 def store(app):
     """The store, in which nothing may be left behind by what is refused."""
     return app.extensions["smsapi"].database

@@ -16,12 +16,13 @@ from smsapi.messages.models import messages
 from smsapi.messages.statuses import WAITING
 from tests.conftest import new_caller
 from tests.support.dispatching import ASYNC, row_of, world_of
+from tests.support.examples import sized
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SOON = timedelta(microseconds=1)
 SENDERS = ("+14155550100", "+14155550101", "ACME")
 STATUSES = ("scheduled", "queued", "sending", "sent", "unknown", "delivered")
-MANY = 20_000
+MANY = sized(4_000, 20_000)
 
 
 @pytest.fixture
@@ -180,7 +181,7 @@ def test_a_look_is_one_statement(world, like, client_ids):
     assert len(statements_of(world, lambda: look(world))) == 1
 
 
-def test_a_look_costs_no_more_for_twenty_thousand_messages_than_for_six(world, like, client_ids):
+def test_a_look_costs_no_more_for_thousands_of_messages_than_for_six(world, like, client_ids):
     alike = [
         {"client_id": client_ids[0], "status": "scheduled", "due_at": NOW + timedelta(days=9)},
         {"client_id": client_ids[1], "lane": MARKETING, "due_at": NOW - timedelta(hours=1)},

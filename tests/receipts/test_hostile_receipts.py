@@ -31,6 +31,12 @@ BAD_VALUES = [
 
 
 @pytest.fixture
+def database_url(postgres_url):
+    """PostgreSQL takes less than SQLite of what a form may hold."""
+    return postgres_url
+
+
+@pytest.fixture
 def app(make_app):
     return make_app(public_url=PUBLIC_URL)
 

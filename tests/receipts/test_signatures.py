@@ -13,6 +13,12 @@ DELIVERED = {"Status": "delivered", "MessageUUID": "5b40a428-bfc7-4daf-9d06-726c
 
 
 @pytest.fixture
+def database_url(sqlite_url):
+    """What is asked here is the edge; the stores have suites of their own."""
+    return sqlite_url
+
+
+@pytest.fixture
 def sent(make_app):
     """Make an app and a message that it has sent."""
 

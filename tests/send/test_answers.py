@@ -1,5 +1,7 @@
 """What a send is answered with, and what goes on when its caller has stopped waiting."""
 
+import pytest
+
 from smsapi.plivo.outcomes import Rejected, Unavailable, Unknown
 from smsapi.plivo.simulator.faults import Rule
 from tests.conftest import AUTH_ID, AUTH_TOKEN, eventually
@@ -7,6 +9,12 @@ from tests.support.api import LANDLINE, TO
 from tests.support.far_side import GatedProvider, ScriptedProvider
 
 SECRET_REASON = f"authentication failed for {AUTH_ID} with {AUTH_TOKEN}: suspended"
+
+
+@pytest.fixture
+def database_url(sqlite_url):
+    """What is asked here is the answer; the stores have suites of their own."""
+    return sqlite_url
 
 
 def _types(caller, message_id):

@@ -9,7 +9,7 @@ from sqlalchemy import event, insert
 from smsapi.clock import ManualClock
 from smsapi.ids import new_id
 from smsapi.plivo.outcomes import Rejected
-from smsapi.web.idempotency import Claim, entry_of, idempotency_keys
+from smsapi.web.idempotency import Claim, entry_of, forget_expired, idempotency_keys
 from tests.conftest import eventually
 from tests.support.api import TO
 from tests.support.far_side import ScriptedProvider, count_rows
@@ -176,14 +176,33 @@ def test_a_key_is_remembered_for_a_day_and_then_forgotten(caller, clock, stored)
     assert (stored(), stored("idempotency_keys")) == (2, 1)
 
 
-def test_expired_keys_are_forgotten_in_batches_of_five_thousand(app, caller, clock, dispatching, stored):
-    database, someone = app.extensions["smsapi"].database, new_id()
-    entries = [
-        entry_of(Claim(someone, "POST /v1/messages", str(n), b"0" * 32), now=clock.now(), lock_seconds=1, ttl_seconds=9)
-        for n in range(10_001)
-    ]
+def expired_entries(clock, count):
+    someone = new_id()
+    claims = [Claim(someone, "POST /v1/messages", str(number), b"0" * 32) for number in range(count)]
+    return [entry_of(claim, now=clock.now(), lock_seconds=1, ttl_seconds=9) for claim in claims]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_expired_keys_are_found_by_their_place_whatever_postgresql_knows_of_the_table(app, clock):
+    database, seen = app.extensions["smsapi"].database, []
     with database.transaction() as connection:
-        connection.execute(insert(idempotency_keys), entries)
+        connection.execute(insert(idempotency_keys), expired_entries(clock, 6000))
+
+    def note(_connection, _cursor, statement, given, *_rest):
+        seen.append((statement, given))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    with database.transaction() as connection:
+        forget_expired(connection, datetime.now(UTC))
+        ((statement, given),) = [each for each in seen if each[0].startswith("DELETE")]
+        plan = connection.exec_driver_sql(f"EXPLAIN {statement}", given).scalars().all()
+    assert "Tid Scan on idempotency_keys" in "\n".join(plan)
+
+
+def test_expired_keys_are_forgotten_in_batches_of_five_thousand(app, caller, clock, dispatching, stored):
+    database = app.extensions["smsapi"].database
+    with database.transaction() as connection:
+        connection.execute(insert(idempotency_keys), expired_entries(clock, 10_001))
     clock.advance(9)
     kept = caller.send(headers=_key())
     done = []

@@ -1,12 +1,11 @@
 """Requests made up from the specification, good and bad, over a real socket; each answer held against it."""
 
 from collections import defaultdict
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 import schemathesis
-import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
@@ -14,9 +13,9 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.failures import FailureGroup
 
 from tests.conftest import eventually
+from tests.support.contract import spec
 from tests.support.examples import many
 
-SPEC = Path(__file__).parents[2] / "openapi.yaml"
 # Left out: positive_data_acceptance, for a schema cannot say what is a number in its country, a cursor, or a key.
 CHECKED = (
     "not_a_server_error",
@@ -31,8 +30,8 @@ CHECKED = (
     "ignored_auth",
 )
 PLENTY = "1000000 per minute"
-# Without a signature, a right key, a key to spare, a message in doubt, or a URL, there is nothing to be had here; and a
-# batch has its fields in the query of a file or in JSON without any, never in both.
+# Granted by chance only. Without a signature, a right key, a key to spare, a message in doubt, or a URL, there is
+# nothing to be had here; and a batch has its fields in the query of a file or in JSON without any, never in both.
 NEVER_GRANTED = {
     *("take_receipt", "take_receipt_of_query", "take_inbound", "take_inbound_of_query", "create_token", "revoke_key"),
     *("take_joined_receipt", "take_joined_receipt_of_query", "create_batch"),
@@ -136,12 +135,12 @@ class Fuzz:
 
 @pytest.mark.parametrize(
     ("mode", "examples", "calls"),
-    [(GenerationMode.POSITIVE, 8, 160), (GenerationMode.NEGATIVE, 8, 120)],
+    [(GenerationMode.POSITIVE, 4, 160), (GenerationMode.NEGATIVE, 3, 90)],
     ids=["good", "bad"],
 )
 def test_made_up_requests_are_answered_as_the_specification_says(service, real_ids, mode, examples, calls):
     fuzz = Fuzz(service, real_ids)
-    document = yaml.safe_load(SPEC.read_text(encoding="utf-8"))
+    document = deepcopy(spec())
     # Made-up texts of the full length take a second each to make, and say no more than shorter ones.
     for name in ("Order", "MessagePatch", "BatchOrder"):
         document["components"]["schemas"][name]["properties"]["text"]["maxLength"] = 500
@@ -153,4 +152,5 @@ def test_made_up_requests_are_answered_as_the_specification_says(service, real_i
     if mode is GenerationMode.POSITIVE:
         # Otherwise the requests were never good enough to test anything but the refusals.
         poor = {name for name, statuses in fuzz.statuses.items() if min(statuses) >= 300}
-        assert poor == NEVER_GRANTED
+        assert poor <= NEVER_GRANTED
+        assert fuzz.statuses.keys() >= NEVER_GRANTED

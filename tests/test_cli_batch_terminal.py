@@ -179,7 +179,7 @@ def test_ctrl_c_within_the_upload_sends_nothing_and_the_command_it_names_takes_i
     service = live()
     options = ("--text", "Hello", "--metadata", "shop=a b", "--no-wait")
     with Deaf(reads=False) as deaf, started(deaf, "send", str(large), *options) as process:
-        eventually(deaf.is_called, seconds=30)
+        eventually(deaf.is_called)
         said = interrupted(process)
     assert "interrupted: nothing is sent." in said
     words = shlex.split(said.rpartition("To take it up again: ")[2])
@@ -193,7 +193,7 @@ def test_ctrl_c_within_the_upload_sends_nothing_and_the_command_it_names_takes_i
 
 def test_ctrl_c_before_the_answer_says_that_the_batch_may_have_been_taken(contacts):
     with Deaf(reads=True) as deaf, started(deaf, "send", str(contacts), "--text", TEXT) as process:
-        eventually(lambda: deaf.heard.endswith(ROWS.encode()), seconds=30)
+        eventually(lambda: deaf.heard.endswith(ROWS.encode()))
         said = interrupted(process)
     assert "the batch may have been taken. To take it up again: " in said
     assert "--idempotency-key batch-" in said
@@ -204,7 +204,7 @@ def test_ctrl_c_while_a_pipe_is_read_sends_nothing(live):
     with started(service, "send", "-", "--format", "csv", "--text", TEXT) as process:
         process.stdin.write(ROWS)
         process.stdin.flush()
-        eventually(lambda: unread(process.stdin) == 0, seconds=30)
+        eventually(lambda: unread(process.stdin) == 0)
         said = interrupted(process)
     assert "nothing was uploaded, and nothing is sent." in said
     assert service.request("GET", "/v1/batches").json()["data"] == []
@@ -213,7 +213,7 @@ def test_ctrl_c_while_a_pipe_is_read_sends_nothing(live):
 def test_ctrl_c_while_it_is_sent_says_that_it_goes_on_and_how_to_watch_it(contacts):
     arguments = ("send", str(contacts), "--text", TEXT)
     with hostile([Reply(202, BATCH), Reply(200, SENDING)]) as service, started(service, *arguments) as process:
-        eventually(lambda: len(service.asked) > 1, seconds=30)
+        eventually(lambda: len(service.asked) > 1)
         said = interrupted(process)
     assert f"{BATCH['id']} goes on being sent. To watch it again: smsapi batch watch {BATCH['id']}\n" in said
 

@@ -58,8 +58,8 @@ def test_both_lines_work_and_the_message_ends_delivered_whatever_the_environment
                 # A connection that is kept open does not hold it up.
                 started = time.monotonic()
                 process.send_signal(signal.SIGTERM)
-                assert process.wait(timeout=20) == 0
-                assert time.monotonic() - started < 8
+                assert process.wait(timeout=60) == 0
+                assert time.monotonic() - started < 30
         elsewhere.settimeout(0)
         with pytest.raises(BlockingIOError):
             elsewhere.accept()
@@ -103,8 +103,8 @@ def test_without_json_it_prints_the_same_for_people_and_ctrl_c_is_no_failure(tmp
         # The report about what was just sent is still to come, and does not hold it up.
         started = time.monotonic()
         process.send_signal(signal.SIGINT)
-        _, complaints = process.communicate(timeout=20)
-    assert time.monotonic() - started < 6
+        _, complaints = process.communicate(timeout=60)
+    assert time.monotonic() - started < 30
     assert process.returncode == 0
     assert complaints == ""
 

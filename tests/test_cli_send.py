@@ -251,7 +251,7 @@ def test_an_interrupt_while_it_tries_is_4_because_the_message_may_have_been_take
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
-            eventually(lambda: service.asked, seconds=30)
+            eventually(lambda: service.asked)
             os.kill(process.pid, signal.SIGINT)
             _, said = process.communicate(timeout=20)
     assert process.returncode == 4

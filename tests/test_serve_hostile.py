@@ -90,7 +90,7 @@ def test_a_stop_begins_nothing_new_and_ends_what_runs(served, simulator):
     assert taken < 30
     simulator.faults.replace([])
     served.start()
-    eventually(lambda: simulator.store.count() == 30, seconds=30)
+    eventually(lambda: simulator.store.count() == 30)
     page = caller.request("GET", "/v1/messages?limit=100").json()["data"]
     assert "unknown" not in {message["status"] for message in page}
     assert set(simulator.store.texts_by_number().values()) == {1}

@@ -65,7 +65,7 @@ def test_workers_take_over_from_each_other_however_one_ends(app, database_url, s
         third.begin()
         lose_one_of_two(second, third, app)
         simulator.faults.replace([])
-        eventually(lambda: is_over(app), seconds=30)
+        eventually(lambda: is_over(app))
         lose_a_process_of(third)
     counted = counts_by_status(world_of(app))
     # Two calls at most were under way in the one that was killed.
@@ -85,7 +85,7 @@ def stop_in_the_middle(worker, app, simulator):
 
 def lose_one_of_two(lost, other, app):
     for each in (lost, other):
-        eventually(lambda worker=each: worker.lines("attempt"), seconds=30)
+        eventually(lambda worker=each: worker.lines("attempt"))
     lost.kill()
     assert counts_by_status(world_of(app))["queued"] > 0
 
@@ -100,7 +100,7 @@ def lose_a_process_of(worker):
 
 def test_the_broker_wakes_workers_and_without_it_they_look_for_themselves(postgres_url, redis_server, simulator):
     environ = environment(postgres_url, simulator.url, SMSAPI_BROKER_URL=redis_server.url, SMSAPI_WORKERS=1)
-    rare = {**environ, "SMSAPI_DISPATCH_SWEEP_SECONDS": "60"}
+    rare = {**environ, "SMSAPI_DISPATCH_SWEEP_SECONDS": "600"}
     accepting = {**rare, "SMSAPI_DISPATCH_THREADS": "0"}
     with working(rare) as told, working(environ) as looking:
         told.begin()

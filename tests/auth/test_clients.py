@@ -212,7 +212,7 @@ def test_clients_that_wait_together_are_sent_for_by_their_weight(make_app, make_
         multiply(world_of(app), caller.send(text=caller.client_id, to=to, headers=ASYNC).get_json(), 23)
     assert light.request("PATCH", f"/v1/clients/{heavy.client_id}", {"weight": 3}).get_json()["weight"] == 3
     dispatching(app)
-    eventually(lambda: counts_by_status(world_of(app)) == {"sent": 48}, seconds=30)
+    eventually(lambda: counts_by_status(world_of(app)) == {"sent": 48})
     # While both wait; what is left of the light one's comes after.
     first = [asked.text for asked in provider.asked[:24]]
     assert 17 <= first.count(heavy.client_id) <= 19

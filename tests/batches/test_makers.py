@@ -34,7 +34,7 @@ def test_dying_at_any_point_of_a_batch_sends_and_counts_each_row_once(mortal, ca
         assert mortal.death() == -signal.SIGKILL, (point, mortal.said())
     mortal.live()
     for batch_id in batches:
-        eventually(lambda batch_id=batch_id: get_batch(caller, batch_id)["status"] == "finished", seconds=30)
+        eventually(lambda batch_id=batch_id: get_batch(caller, batch_id)["status"] == "finished")
         assert counts(caller, batch_id) == counted(caller, batch_id)
     texted = simulator.store.texts_by_number()
     assert texted == {number_of(row)[1:]: 1 for row in range(2, 2 + 25 * len(POINTS))}

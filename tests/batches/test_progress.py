@@ -347,7 +347,7 @@ def test_two_dispatchers_send_a_batch_once_and_it_adds_up_all_the_way(make_app, 
     dispatching(app)
     dispatching(other)
     # At each look it fails where the counts do not add up.
-    eventually(lambda: counts(caller, batch_id).keys() == {"sent"}, seconds=20)
+    eventually(lambda: counts(caller, batch_id).keys() == {"sent"})
     eventually(lambda: get_batch(caller, batch_id)["status"] == "finished")
     texted = simulator.store.texts_by_number()
     assert (len(texted), set(texted.values())) == (150, {1})

@@ -112,8 +112,8 @@ def test_dying_at_any_point_loses_nothing_and_doubles_nothing(mortal, database_u
             assert mortal.death() == -signal.SIGKILL, mortal.said()
         mortal.live()
         callers.ask_no_more()
-        eventually(callers.are_done, seconds=20)
-        eventually(lambda: count_unsettled(store) == 0, seconds=20)
+        eventually(callers.are_done)
+        eventually(lambda: count_unsettled(store) == 0)
     tally = count(store, speechless.store.texts_by_number(), callers.ledger)
     assert tally.is_clean, "\n".join(stories(store, tally, callers.ledger))
     assert tally.accepted > len(WAY)
@@ -137,7 +137,7 @@ def test_dying_at_any_point_of_a_joined_call_loses_nobody_and_texts_nobody_twice
         mortal.live(point, passing)
         assert mortal.death() == -signal.SIGKILL, (point, mortal.said())
     mortal.live()
-    eventually(lambda: count_unsettled(store) == 0, seconds=30)
+    eventually(lambda: count_unsettled(store) == 0)
     sent = {f"+{number}": taken for number, taken in speechless.store.texts_by_number().items()}
     assert sent == dict.fromkeys(numbers[: 30 * len(points)], 1)
     # Of those that the list was asked for it knew the end.

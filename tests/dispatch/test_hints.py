@@ -15,7 +15,7 @@ from tests.conftest import eventually, free_port, new_caller
 from tests.support.dispatching import ASYNC, counts_by_status, world_of
 from tests.support.providers import Scripted, taken
 
-NEVER = 60
+NEVER = 600
 
 
 @pytest.fixture

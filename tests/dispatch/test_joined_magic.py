@@ -42,12 +42,12 @@ def serve(make_app, dispatching):
         yield new_caller(app), lambda: dispatching(app)
 
 
-def settle(serve, numbers, expected, *, seconds=15, **values):
+def settle(serve, numbers, expected, **values):
     """Send a batch to these numbers and wait until it stands so; return its caller, its id, its messages."""
     caller, dispatch = serve
     batch, ids = queue_batch(caller, numbers, **values)
     dispatch()
-    eventually(lambda: statuses_of(world_of(caller.app), batch) == expected, seconds=seconds)
+    eventually(lambda: statuses_of(world_of(caller.app), batch) == expected)
     return caller, batch, ids
 
 
@@ -109,7 +109,7 @@ def test_one_for_whom_there_is_no_credit_does_not_fail_the_others(serve, simulat
     numbers = [*ORDINARY, "+14155560011"]
     batch, ids = queue_batch(caller, numbers)
     dispatch()
-    eventually(lambda: statuses_of(world_of(caller.app), batch).get("delivered") == 3, seconds=15)
+    eventually(lambda: statuses_of(world_of(caller.app), batch).get("delivered") == 3)
     # Alone it waits for the account like any other, until others are taken between two of its refusals.
     eventually(lambda: caller.send(to="+14155561199") and statuses_of(world_of(caller.app), batch).get("failed"))
     assert caller.message(ids[3])["error"]["code"] == "provider_account"
@@ -126,6 +126,6 @@ def test_where_all_are_invalid_each_is_refused_and_nobody_waits(serve, simulator
 def test_many_at_once_reach_each_number_once(serve, simulator):
     count = sized(100, 250)
     numbers = [f"+1415{5560000 + 1000 + place}" for place in range(count)]
-    caller, batch, _ = settle(serve, numbers, {"delivered": count}, joined=count // 5, seconds=30)
+    caller, batch, _ = settle(serve, numbers, {"delivered": count}, joined=count // 5)
     assert set(texts(simulator, numbers)) == {1}
     assert sorted(len(rows) for rows in chunks_of(world_of(caller.app), batch).values()) == [count // 5] * 5

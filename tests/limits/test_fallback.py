@@ -162,8 +162,9 @@ def test_a_killed_redis_costs_no_request_and_a_started_one_is_used_again(over_re
     assert over_redis.spend([charge(cost=6)]).items[0].remaining == 4
     own_redis.kill()
     began = time.monotonic()
-    assert [over_redis.spend([charge()]).allowed for _ in range(6)] == [True] * 5 + [False]
-    assert time.monotonic() - began < 0.6
+    assert [over_redis.spend([charge()]).allowed for _ in range(100)] == [True] * 5 + [False] * 95
+    # With a time-out each it would be ten seconds.
+    assert time.monotonic() - began < 8
     assert over_redis.degraded
     own_redis.start()
     clock.advance(1)
@@ -187,13 +188,14 @@ def test_a_frozen_redis_costs_one_time_out_and_then_nothing(over_redis, own_redi
         began = time.monotonic()
         over_redis.spend([charge()])
         first = time.monotonic() - began
-        for _ in range(50):
+        for _ in range(100):
             over_redis.peek([charge()])
         rest = time.monotonic() - began - first
     finally:
         own_redis.resume()
-    assert 0.09 < first < 0.6
-    assert rest < 0.09
+    assert 0.09 < first < 8
+    # With a time-out each it would be ten seconds.
+    assert rest < 8
     clock.advance(1)
     over_redis.spend([charge()])
     assert not over_redis.degraded
@@ -205,7 +207,8 @@ def test_a_server_that_takes_connections_and_is_silent_costs_each_waiting_thread
         store = FallbackStore(silent, MemoryStore(clock), shares=1, clock=clock)
         began = time.monotonic()
         with ThreadPoolExecutor(8) as pool:
-            verdicts = list(pool.map(lambda _: store.spend([charge()]), range(40)))
-        assert time.monotonic() - began < 1
+            verdicts = list(pool.map(lambda _: store.spend([charge()]), range(800)))
+        # With a time-out for each question it would be ten seconds.
+        assert time.monotonic() - began < 8
     assert sum(verdict.allowed for verdict in verdicts) == 10
     silent.close()

@@ -321,13 +321,13 @@ def test_stop_during_a_stream_of_sends_stops_the_rest_at_once(make_app, dispatch
 
     with ThreadPoolExecutor(4) as threads:
         stream = threads.map(send, range(sized(300, 1000)))
-        eventually(lambda: len(provider.asked) >= 20, seconds=60)
+        eventually(lambda: len(provider.asked) >= 20)
         text_us(app, "STOP")
         calls = len(provider.asked)
         made = list(stream)
     taken_ids, refusals = [each for each in made if each], made.count(None)
     world_of(app).bell.ring()
-    eventually(lambda: not waiting_of(caller), seconds=60)
+    eventually(lambda: not waiting_of(caller))
     assert len(provider.asked) == calls
     assert refusals > 0
     assert calls <= len(taken_ids)

@@ -16,7 +16,7 @@ def test_what_comes_while_enough_are_applied_is_stored_answered_and_applied_at_o
     app = make_app(
         {"provider": Scripted(taken()), "reporting": Crowd(at_most=0)},
         public_url=PUBLIC_URL,
-        dispatch_sweep_seconds=60.0,
+        dispatch_sweep_seconds=600.0,
     )
     caller = new_caller(app)
     sent = [caller.send().get_json() for _ in range(30)]
@@ -37,7 +37,7 @@ def test_of_a_joined_call_too_and_plivos_id_is_learnt_and_one_id_is_of_one_numbe
     app = make_app(
         {"provider": Scripted(taken()), "reporting": Crowd(at_most=0)},
         public_url=PUBLIC_URL,
-        dispatch_sweep_seconds=60.0,
+        dispatch_sweep_seconds=600.0,
     )
     caller, world = new_caller(app), world_of(app)
     numbers = [f"+1415556{1000 + place}" for place in range(4)]

@@ -266,7 +266,8 @@ def test_a_list_that_goes_in_a_circle_says_nothing(doubtful, clock):
 def test_a_receipt_has_the_first_word(live, simulator):
     remote = live(plivo_read_timeout_seconds=0.3, reconcile_after_seconds=30)
     sent = remote.send(to="+14155550007")  # taken, and the answer is lost
-    assert (sent.status_code, sent.json()["status"]) == (202, "unknown")
+    # Where the receipt overtakes the answer to the caller, that one knows it already.
+    assert (sent.status_code, sent.json()["status"]) in {(202, "unknown"), (201, "sent"), (201, "delivered")}
     eventually(lambda: remote.message(sent.json()["id"])["status"] == "delivered")
     assert simulator.store.count() == 1
 

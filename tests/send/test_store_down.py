@@ -70,7 +70,7 @@ def test_a_store_that_is_lost_within_a_call_to_plivo_loses_no_outcome(make_app, 
     server.start()
     provider.gate.set()
     message_id = taken.get_json()["id"]
-    sent = eventually(lambda: caller.get(f"/v1/messages/{message_id}").get_json().get("status") == "sent", seconds=20)
+    sent = eventually(lambda: caller.get(f"/v1/messages/{message_id}").get_json().get("status") == "sent")
     assert sent
     assert caller.message(message_id)["attempts"] == 1
     assert len(provider.calls) == 1

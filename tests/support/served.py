@@ -41,6 +41,8 @@ def environment(database_url: str, plivo_url: str, **settings: Any) -> dict[str,
         "SMSAPI_LEASE_SECONDS": "3.5",
         "SMSAPI_DISPATCH_SWEEP_SECONDS": "0.2",
         "SMSAPI_PLIVO_REQUESTS_PER_5S": "0",
+        # At the default of 20 what a killed process left unknown may wait for a minute until it is asked for.
+        "SMSAPI_PLIVO_LIST_PER_MINUTE": "6000",
         "SMSAPI_LIMIT_SEND": "100000 per minute",
         "SMSAPI_LIMIT_KEY": "100000 per minute",
         **{name: str(value) for name, value in settings.items()},

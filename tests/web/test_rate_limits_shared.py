@@ -154,7 +154,7 @@ def test_a_silent_redis_costs_one_request_one_time_out_and_then_nobody(own, redi
         clock.advance(1)
         slow, answer = timed(lambda: send(caller))
         assert answer.status_code == 202
-        assert SILENCE_SECONDS * 0.9 < slow < 1
+        assert SILENCE_SECONDS * 0.9 < slow < 10
     finally:
         redis_server.resume()
     clock.advance(1)

@@ -70,7 +70,7 @@ def test_no_event_is_lost_and_each_message_is_told_of_in_order(mortal, database_
     numbers = (f"+1415557{number}" for number in count(1000))
     for point in POINTS:
         mortal.live(point, 3)
-        eventually(lambda: is_up(mortal.url), seconds=30)
+        eventually(lambda: is_up(mortal.url))
         if not sent:
             endpoint = {"url": receiver.url, "events": KINDS}
             assert caller.request("POST", "/v1/webhook-endpoints", json=endpoint).status_code == 201
@@ -81,8 +81,8 @@ def test_no_event_is_lost_and_each_message_is_told_of_in_order(mortal, database_
         end_leases(store)
     mortal.live()
     # What was in a call when its process died has to be looked for first.
-    eventually(lambda: count_unsettled(store) == 0, seconds=40)
-    eventually(lambda: untold(store) == 0, seconds=40)
+    eventually(lambda: count_unsettled(store) == 0)
+    eventually(lambda: untold(store) == 0)
     ids = [each.headers["webhook-id"] for each in receiver.asked]
     assert len(set(ids)) < len(ids)
     told = list(dict.fromkeys((each["data"]["message_id"], each["id"]) for each in receiver.events()))

@@ -1,7 +1,7 @@
 # The workshop. `make help` lists what it does; CONTRIBUTING.md says when to use which.
 #
 # Needs make, git and python3 with venv; all else is installed by it: Python packages from the lock files, with their
-# hashes, into .venv, and PostgreSQL and Redis for the tests from Debian's packages where that is allowed.
+# hashes, into .venv, and PostgreSQL, Redis and wrk for the tests from Debian's packages where that is allowed.
 # pip's own settings (PIP_* and pip.conf) are respected. Paths are relative, so that a checkout may have spaces in its.
 
 .DEFAULT_GOAL := help
@@ -58,7 +58,7 @@ format: .venv/.dev  ## rewrite the code in the house format
 	$(BIN)/ruff format .
 
 .PHONY: bench
-bench: services .venv/.dev  ## run the benchmarks
+bench: services .venv/.dev  ## run the benchmarks; ARGS="accept" chooses, ARGS=--help tells more
 	$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: chaos
@@ -117,7 +117,7 @@ services:
 	else \
 		echo "The tests need these Debian packages: $$missing. Install them:" >&2; \
 		echo "    sudo apt-get install --no-install-recommends $$missing" >&2; \
-		echo "or set SMSAPI_TEST_DATABASE_URL and SMSAPI_TEST_REDIS_URL to servers that the tests may empty." >&2; \
+		echo "SMSAPI_TEST_DATABASE_URL and SMSAPI_TEST_REDIS_URL may name servers elsewhere that the tests may empty." >&2; \
 		exit 1; \
 	fi; \
 	$(INSTALL_PACKAGES)

@@ -5,19 +5,54 @@ transaction with the message, its event and its Idempotency-Key. Both servers ru
 turn, in one run; the ratio and the processor time for each request are what to compare between machines.
 """
 
-import json
-import os
-import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.load import Load, free_port, load, serving
-from tests.services import start_postgres, start_redis
+from benchmarks.load import Load, load
+from benchmarks.processes import BenchmarkError, serving
+from benchmarks.report import Benchmark
+from benchmarks.servers import Servers
+from benchmarks.service import api, settings
+from benchmarks.store import count_statuses, create_client, opened
+from smsapi.messages import statuses
 
-SECONDS = 5
-ROUNDS = 2
-WORKERS, THREADS = 2, 8
+
+@dataclass(frozen=True)
+class Size:
+    """How long each server is loaded, and how often, with which stores; ``warm_seconds`` come before it."""
+
+    stores: tuple[str, ...]
+    rounds: int
+    seconds: int
+    warm_seconds: int
+    workers: int = 2
+    threads: int = 8
+
+
+@dataclass(frozen=True)
+class Speed(Load):
+    """A server under load; ``ratio`` is its rate to that of the bare route in the same round."""
+
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Each server's speed in each round."""
+
+    rounds: list[dict[str, Speed]]
+
+
+_SHOWN = {
+    "bare": "bare Flask route",
+    "sqlite": "SQLite, no Redis",
+    "postgresql": "PostgreSQL, no Redis",
+    "postgresql_redis": "PostgreSQL and Redis",
+}
+_PATH = "/v1/messages"
 _SCRIPT = """
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
@@ -28,78 +63,79 @@ local salt = os.time() .. tostring({}):sub(8)
 local n = 0
 request = function()
   n = n + 1
-  wrk.headers["Idempotency-Key"] = "%s-" .. salt .. "-" .. n
+  wrk.headers["Idempotency-Key"] = salt .. "-" .. n
   return wrk.format(nil, nil, nil, string.format('{"to": "+1415555%%04d", "text": "Your code is 123456"}', n %% 10000))
 end
 """
+_NO_LIMIT = "100000000 per minute"
 
 
-def _script(directory: Path, key: str, run: str) -> Path:
-    path = directory / f"{run}.lua"
-    path.write_text(_SCRIPT % (key, run))
+def _script(directory: Path, key: str) -> Path:
+    path = directory / "requests.lua"
+    path.write_text(_SCRIPT % key)
     return path
 
 
-def _smsapi(*arguments: str, environment: dict[str, str]) -> dict[str, str]:
-    command = [sys.executable, "-m", "smsapi", *arguments]
-    out = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, check=True, text=True).stdout
-    return json.loads(out) if "--json" in arguments else {}
+def _bare(size: Size, directory: Path) -> Load:
+    gunicorn = [sys.executable, "-m", "gunicorn", "-w", str(size.workers), "-k", "gthread"]
+    gunicorn += ["--threads", str(size.threads), "--no-control-socket", "--keep-alive", "75", "--reuse-port"]
+    with serving("the bare route", lambda address: [*gunicorn, "-b", address, "benchmarks.bare:app"]) as server:
+        script = _script(directory, "none")
+        return load(server, _PATH, script, seconds=size.seconds, warm_seconds=size.warm_seconds)
 
 
-def _bare(directory: Path) -> Load:
-    port = free_port()
-    gunicorn = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "-w", str(WORKERS)]
-    gunicorn += ["-k", "gthread", "--threads", str(THREADS), "--no-control-socket", "--keep-alive", "75"]
-    with serving([*gunicorn, "--reuse-port", "benchmarks.bare:app"], {}, port) as pid:
-        return load(f"http://127.0.0.1:{port}/v1/messages", pid, _script(directory, "none", "bare"), SECONDS)
-
-
-def _accept(directory: Path, name: str, extra: dict[str, str], run: int) -> Load:
-    port = free_port()
-    environment = {
-        "PLIVO_AUTH_ID": "MABENCHBENCHBENCH000",
-        "PLIVO_AUTH_TOKEN": "not-used",
-        "PLIVO_SENDER_ID": "+12025550199",
-        "SMSAPI_JWT_SECRET": "benchmark-benchmark-benchmark-benchmark",
-        "SMSAPI_BIND": f"127.0.0.1:{port}",
-        "SMSAPI_WORKERS": str(WORKERS),
-        "SMSAPI_THREADS": str(THREADS),
-        "SMSAPI_DISPATCH_THREADS": "0",
-        "SMSAPI_LIMIT_SEND": "100000000 per minute",
-        "SMSAPI_LIMIT_KEY": "100000000 per minute",
-        "SMSAPI_LIMIT_NUMBER": "100000000 per minute",
-        **extra,
-    }
-    _smsapi("db", "upgrade", environment=environment)
-    client = _smsapi("clients", "create", f"bench-{run}", "--json", environment=environment)
-    key = _smsapi(
-        "keys", "create", "--client", client["id"], "--name", "b", "--mode", "test", "--json", environment=environment
-    )["key"]
-    with serving([sys.executable, "-m", "smsapi", "serve"], environment, port) as pid:
-        script = _script(directory, key, f"{name}-{run}")
-        return load(f"http://127.0.0.1:{port}/v1/messages", pid, script, SECONDS)
-
-
-def main() -> None:
-    """Print the table."""
-    with tempfile.TemporaryDirectory() as made, start_postgres(durable=True) as postgres, start_redis() as redis:
-        directory = Path(made)
-        stores = {
-            "SQLite, no Redis": {"SMSAPI_DATABASE_URL": f"sqlite:///{directory / 'bench.db'}"},
-            "PostgreSQL, no Redis": {"SMSAPI_DATABASE_URL": postgres.url},
-            "PostgreSQL and Redis": {"SMSAPI_DATABASE_URL": postgres.url, "SMSAPI_REDIS_URL": redis.url},
-        }
-        print(f"{'accept':24}{'req/s':>9}{'ratio':>8}{'CPU ms':>9}{'p99 ms':>9}{'errors':>8}")
-        for run in range(ROUNDS):
-            bare = _bare(directory)
-            _print("bare Flask route", bare, bare)
-            for name, extra in stores.items():
-                _print(name, _accept(directory, name.split(",")[0].replace(" ", "-"), extra, run), bare)
-
-
-def _print(name: str, found: Load, bare: Load) -> None:
-    ratio = found.per_second / bare.per_second
-    print(
-        f"{name:24}{found.per_second:>9.0f}{ratio:>8.2f}{found.cpu_ms:>9.2f}{found.p99_ms:>9.1f}{found.errors:>8}",
-        flush=True,
+def _accept(size: Size, directory: Path, database_url: str, more: Mapping[str, str]) -> Load:
+    environment = settings(
+        database_url,
+        SMSAPI_WORKERS=str(size.workers),
+        SMSAPI_THREADS=str(size.threads),
+        SMSAPI_DISPATCH_THREADS="0",
+        SMSAPI_LIMIT_SEND=_NO_LIMIT,
+        SMSAPI_LIMIT_KEY=_NO_LIMIT,
+        SMSAPI_LIMIT_NUMBER=_NO_LIMIT,
+        **more,
     )
+    with opened(database_url) as database:
+        script = _script(directory, create_client(database, "accept", live=False).key)
+        with api(environment) as server:
+            found = load(server, _PATH, script, seconds=size.seconds, warm_seconds=size.warm_seconds)
+        stored = count_statuses(database)
+    if stored[statuses.QUEUED] < found.requests:
+        raise BenchmarkError(f"{found.requests} messages were acknowledged, and these are stored: {dict(stored)}")
+    return found
+
+
+def _round(size: Size, servers: Servers, directory: Path) -> dict[str, Speed]:
+    stores = {
+        "sqlite": (f"sqlite:///{directory / 'accept.db'}", {}),
+        "postgresql": (servers.database_url, {}),
+        "postgresql_redis": (servers.database_url, {"SMSAPI_REDIS_URL": servers.redis_url}),
+    }
+    bare = _bare(size, directory)
+    found = {"bare": bare}
+    for name in size.stores:
+        database_url, more = stores[name]
+        found[name] = _accept(size, directory, database_url, more)
+    return {name: Speed(**vars(each), ratio=each.per_second / bare.per_second) for name, each in found.items()}
+
+
+def _run(size: Size, servers: Servers) -> Figures:
+    with tempfile.TemporaryDirectory() as made:
+        return Figures([_round(size, servers, Path(made)) for _ in range(size.rounds)])
+
+
+def _table(_: Size, figures: Figures) -> Iterator[str]:
+    yield f"{'accept':24}{'req/s':>9}{'ratio':>8}{'CPU ms':>9}{'p99 ms':>9}"
+    for found in figures.rounds:
+        for name, each in found.items():
+            rate = f"{each.per_second:>9.0f}{each.ratio:>8.2f}"
+            yield f"{_SHOWN[name]:24}{rate}{each.cpu_ms:>9.2f}{each.p99_ms:>9.1f}"
+
+
+BENCHMARK = Benchmark(
+    full=Size(("sqlite", "postgresql", "postgresql_redis"), rounds=2, seconds=5, warm_seconds=1),
+    tiny=Size(("postgresql_redis",), rounds=1, seconds=1, warm_seconds=0, workers=1),
+    run=_run,
+    table=_table,
+    durable=True,
+)

@@ -5,43 +5,92 @@ Plivo answers in 50 ms and reports nothing; the same text to all goes out in joi
 """
 
 import json
+import math
 import tempfile
-import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psycopg
+from sqlalchemy import make_url
 
-from benchmarks import dispatch
-from benchmarks.load import free_port
-from smsapi import migrations
-from smsapi.db import Database
+from benchmarks.processes import BenchmarkError, Server
+from benchmarks.report import Benchmark
+from benchmarks.servers import Servers
+from benchmarks.service import THREADS, api_alone, sending, worker
+from benchmarks.simulator import Plivo, simulated_plivo
+from benchmarks.store import check_statuses, create_client, empty, opened
+from smsapi.batches.models import batch_rows
 from smsapi.ids import new_id
-from tests.services import start_postgres, start_redis
+from smsapi.messages import statuses
 
-ROWS = (100_000,)
-THREADS = 8
-# What has not left by then is not waited for: a rate can be told by then.
-PATIENCE_SECONDS = 150
+# Whether all rows have the same text: what it is, and what it is called in the table.
+_TEXTS = {
+    "same_text": ("Your appointment is at nine", "the same text to all"),
+    "own_texts": ("Hi {{name}}", "a text of their own to each"),
+}
 # Numbers that end lower have the simulator misbehave.
 _TAME, _OF_FOUR = 12, 10_000
-_COLUMNS = "batch_id, row, message_id, to_number, country, text, encoding, segments, price_micros, reference, joined"
+_COPIED_AT_ONCE = 5000
+_UPLOAD_SECONDS = 600
 
 
 @dataclass(frozen=True)
-class Run:
-    """What came of one batch; times in seconds, memory in MB. ``first_text`` is from the answer on."""
+class Size:
+    """Which batches there are, and how many rows each has.
 
-    upload: float
-    memory: tuple[float, float]
-    first_text: float
+    The service has ``settle_seconds`` to come to rest before. What has not left after ``patience_seconds`` is not
+    waited for: a rate can be told by then.
+    """
+
+    texts: tuple[str, ...]
+    rows: int
+    settle_seconds: float
+    patience_seconds: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """When an upload was answered, by the monotonic clock, and the most memory that the API had needed by then."""
+
+    at: float
+    api_megabytes: float
+
+
+@dataclass(frozen=True)
+class Times:
+    """What came of one batch; ``first_text_seconds`` is from the answer on, 0 where a text left before it."""
+
+    upload_seconds: float
+    api_megabytes_before: float
+    api_megabytes_peak: float
+    first_text_seconds: float
     sent: int
-    through: float
+    through_seconds: float
+
+
+@dataclass(frozen=True)
+class Run(Times):
+    """The same with its rates, and their ratios to that of the bare COPY."""
+
+    upload_rows_per_second: float
+    upload_ratio: float
+    through_rows_per_second: float
+    through_ratio: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The yardstick, before and after, and each batch."""
+
+    copy_rows_per_second: list[float]
+    megabytes: float
+    batches: dict[str, Run]
 
 
 def _numbers(rows: int) -> Iterator[str]:
@@ -61,17 +110,14 @@ def _write_contacts(path: Path, rows: int) -> None:
 
 def _copy(database_url: str, rows: int) -> float:
     """Return how many rows a second a COPY takes, what it copies being at hand."""
-    batch = new_id()
-    lines = [
-        f"{batch}\t{place}\t{new_id()}\t{number}\tUS\tHi Name {place}\tgsm7\t1\t\\N\t\\N\t\\N\n"
-        for place, number in enumerate(_numbers(rows))
-    ]
-    pieces = ["".join(lines[start : start + 5000]) for start in range(0, rows, 5000)]
-    with psycopg.connect(database_url.replace("+psycopg", "")) as connection, connection.cursor() as cursor:
-        cursor.execute("CREATE TABLE bare (LIKE batch_rows INCLUDING ALL)")
+    pieces, columns = _pieces(rows), ", ".join(batch_rows.c.keys())
+    plain = make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(plain) as connection, connection.cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS bare")
+        cursor.execute(f"CREATE TABLE bare (LIKE {batch_rows.name} INCLUDING ALL)")
         connection.commit()
         started = time.monotonic()
-        with cursor.copy(f"COPY bare ({_COLUMNS}) FROM STDIN") as copy:
+        with cursor.copy(f"COPY bare ({columns}) FROM STDIN") as copy:
             for piece in pieces:
                 copy.write(piece)
         connection.commit()
@@ -80,113 +126,110 @@ def _copy(database_url: str, rows: int) -> float:
     return rows / seconds
 
 
-def _peak_megabytes(pid: int) -> float:
-    """Return the most memory that any one process of a service has had so far (``proc(5)``: VmHWM)."""
-    pids = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
-    status = [Path(f"/proc/{each}/status").read_text() for each in pids]
-    return max(int(text.partition("VmHWM:")[2].split()[0]) for text in status) / 1024
+def _pieces(rows: int) -> list[str]:
+    batch, columns = new_id(), batch_rows.c.keys()
+    fixed = {"batch_id": batch, "country": "US", "encoding": "gsm7", "segments": 1}
+    lines = []
+    for place, number in enumerate(_numbers(rows)):
+        row = {**fixed, "row": place, "message_id": new_id(), "to_number": number, "text": f"Hi Name {place}"}
+        lines.append("\t".join([str(row.get(name, r"\N")) for name in columns]) + "\n")
+    return ["".join(lines[start : start + _COPIED_AT_ONCE]) for start in range(0, rows, _COPIED_AT_ONCE)]
 
 
-@contextmanager
-def _serving(environment: dict[str, str]) -> Iterator[tuple[str, int]]:
-    port = free_port()
-    serve = {**environment, "SMSAPI_DISPATCH_THREADS": "0", "SMSAPI_WORKERS": "1", "SMSAPI_BIND": f"127.0.0.1:{port}"}
-    with dispatch._process(["serve"], serve) as pid:
-        dispatch._until(lambda: dispatch._answers(port))
-        yield f"http://127.0.0.1:{port}", pid
-
-
-def _post(url: str, key: str, path: Path, text: str) -> None:
+def _post(server: Server, *, key: str, path: Path, template: str) -> Answer:
+    """Upload the file."""
     headers = {"X-API-Key": key, "Content-Type": "text/csv", "Content-Length": str(path.stat().st_size)}
     with path.open("rb") as file:
-        address = f"{url}/v1/batches?{urllib.parse.urlencode({'text': text})}"
+        address = f"{server.url}/v1/batches?{urllib.parse.urlencode({'text': template})}"
         request = urllib.request.Request(address, file, headers)
-        with urllib.request.urlopen(request, timeout=600) as answer:
-            assert json.load(answer)["rejected"] == 0
+        with urllib.request.urlopen(request, timeout=_UPLOAD_SECONDS) as answer:
+            made = json.load(answer)
+    if made["rejected"]:
+        raise BenchmarkError(f"{made['rejected']} rows were refused")
+    return Answer(time.monotonic(), server.process.peak_megabytes())
 
 
-class _FirstText(threading.Thread):
-    """Notes when Plivo has more texts than before."""
-
-    def __init__(self, plivo_url: str) -> None:
-        super().__init__(daemon=True)
-        self._url = plivo_url
-        self._before = dispatch._taken(plivo_url) or 0
-        self.at = float("nan")
-
-    def run(self) -> None:
-        while (dispatch._taken(self._url) or 0) <= self._before:
-            time.sleep(0.02)
-        self.at = time.monotonic()
-
-
-def _batch(key: str, environment: dict[str, str], path: Path, text: str, rows: int) -> Run:
-    """Upload a file and wait until all of it is with Plivo, or long enough to tell how fast it goes."""
-    plivo_url = environment["SMSAPI_PLIVO_URL"]
-    before = dispatch._taken(plivo_url) or 0
-    with _serving(environment) as (url, pid), dispatch._process(["worker", "--threads", str(THREADS)], environment):
-        time.sleep(5)
-        at_first = _peak_megabytes(pid)
-        watching = _FirstText(plivo_url)
-        watching.start()
+def _batch(size: Size, environment: dict[str, str], plivo: Plivo, send: Callable[[Server], Answer]) -> Times:
+    """Upload a batch with ``send`` and wait until all of it is with Plivo, or long enough to tell how fast it goes."""
+    with (
+        # It ends last: an upload under way fails as soon as its server is gone.
+        ThreadPoolExecutor(1) as uploading,
+        api_alone(environment) as server,
+        worker(environment) as working,
+    ):
+        time.sleep(size.settle_seconds)
+        at_first = server.process.peak_megabytes()
         started = time.monotonic()
-        _post(url, key, path, text)
-        answered = time.monotonic()
-        memory = (at_first, _peak_megabytes(pid))
-        sent, seconds = 0, 0.0
-        while sent < rows and seconds < PATIENCE_SECONDS:
-            time.sleep(0.1)
-            sent, seconds = (dispatch._taken(plivo_url) or 0) - before, time.monotonic() - started
-        watching.join(30)
-        return Run(answered - started, memory, watching.at - answered, sent, seconds)
+        upload = uploading.submit(send, server)
+        sent, first_text, seconds = 0, math.nan, 0.0
+        while not upload.done() or (sent < size.rows and seconds < size.patience_seconds):
+            time.sleep(0.1 if sent else 0.02)
+            working.check()
+            if upload.done():
+                upload.result()
+            sent, seconds = plivo.taken(), time.monotonic() - started
+            if sent and math.isnan(first_text):
+                first_text = seconds
+        answer = upload.result()
+    if not sent:
+        raise BenchmarkError(f"nothing was sent in {seconds:.0f} seconds")
+    uploaded = answer.at - started
+    return Times(uploaded, at_first, answer.api_megabytes, max(0.0, first_text - uploaded), sent, seconds)
 
 
-def _print(name: str, run: Run, rows: int, yardstick: float) -> None:
-    taken, through = rows / run.upload, run.sent / run.through
-    print(f"  {name}")
-    print(f"    upload        {taken:9,.0f} rows/s   ratio {taken / yardstick:.4f}   ({run.upload:.1f} s)")
-    print(f"    API process   {run.memory[1]:9.0f} MB at its peak, {run.memory[0]:.0f} MB before")
-    print(f"    first text    {run.first_text:9.2f} s after the answer")
-    of_all = f"{run.sent:,} in {run.through:.0f} s"
-    print(f"    end to end    {through:9,.0f} rows/s   ratio {through / yardstick:.4f}   ({of_all})")
-
-
-def _measure(rows: int, directory: Path) -> None:
-    with start_postgres() as postgres, start_redis() as redis:
-        database = Database(postgres.url)
-        migrations.upgrade(database)
-        path = directory / f"{rows}.csv"
-        _write_contacts(path, rows)
-        before = _copy(postgres.url, rows)
-        runs = []
-        for text in ("Your appointment is at nine", "Hi {{name}}"):
-            with dispatch._simulator() as plivo_url:
-                _, _, key = dispatch._client(database, text[:2])
-                environment = dispatch._environment(postgres.url, redis.url, plivo_url)
-                runs.append(_batch(key, environment, path, text, rows))
-            _empty(database)
-        yardstick = (before + _copy(postgres.url, rows)) / 2
-        database.close()
-    print(
-        f"A batch of {rows:,} rows ({path.stat().st_size / 1e6:.1f} MB of CSV), one API process, {THREADS} threads send"
+def _against(yardstick: float, rows: int, times: Times) -> Run:
+    taken, through = rows / times.upload_seconds, times.sent / times.through_seconds
+    return Run(
+        **vars(times),
+        upload_rows_per_second=taken,
+        upload_ratio=taken / yardstick,
+        through_rows_per_second=through,
+        through_ratio=through / yardstick,
     )
-    print(f"  bare COPY       {yardstick:9,.0f} rows/s")
-    _print("the same text to all", runs[0], rows, yardstick)
-    _print("a text of their own to each", runs[1], rows, yardstick)
 
 
-def _empty(database: Database) -> None:
-    with database.transaction() as connection:
-        tables = "batches, batch_rows, batch_rejects, batch_counts, batch_changes, messages, message_attempts, events"
-        connection.exec_driver_sql(f"TRUNCATE {tables} CASCADE")
+def _run(size: Size, servers: Servers) -> Figures:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        simulated_plivo() as plivo,
+        opened(servers.database_url) as database,
+    ):
+        environment = sending(servers, plivo)
+        path = Path(directory) / "contacts.csv"
+        _write_contacts(path, size.rows)
+        before = _copy(servers.database_url, size.rows)
+        found = {}
+        for name in size.texts:
+            post = partial(_post, key=create_client(database, "batches").key, path=path, template=_TEXTS[name][0])
+            found[name] = _batch(size, environment, plivo, post)
+            check_statuses(database, statuses.QUEUED, statuses.SENDING, statuses.SENT)
+            empty(database)
+            plivo.forget()
+        after = _copy(servers.database_url, size.rows)
+        runs = {name: _against((before + after) / 2, size.rows, times) for name, times in found.items()}
+        return Figures([before, after], path.stat().st_size / 1e6, runs)
 
 
-def main(*given: int) -> None:
-    """Measure and print, for each number of rows."""
-    with tempfile.TemporaryDirectory() as directory:
-        for rows in given or ROWS:
-            _measure(rows, Path(directory))
+def _table(size: Size, figures: Figures) -> Iterator[str]:
+    yield (
+        f"A batch of {size.rows:,} rows ({figures.megabytes:.1f} MB of CSV), one API process, {THREADS} threads send"
+    )
+    before, after = figures.copy_rows_per_second
+    yield f"  bare COPY       {(before + after) / 2:9,.0f} rows/s   ({before:,.0f} and {after:,.0f})"
+    for name, run in figures.batches.items():
+        taken, through = run.upload_rows_per_second, run.through_rows_per_second
+        of_all = f"{run.sent:,} in {run.through_seconds:.0f} s"
+        yield f"  {_TEXTS[name][1]}"
+        yield f"    upload        {taken:9,.0f} rows/s   ratio {run.upload_ratio:.4f}   ({run.upload_seconds:.1f} s)"
+        memory = f"{run.api_megabytes_peak:9.0f} MB at its peak, {run.api_megabytes_before:.0f} MB before"
+        yield f"    API process   {memory}"
+        yield f"    first text    {run.first_text_seconds:9.2f} s after the answer"
+        yield f"    end to end    {through:9,.0f} rows/s   ratio {run.through_ratio:.4f}   ({of_all})"
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    full=Size(tuple(_TEXTS), rows=100_000, settle_seconds=5, patience_seconds=150),
+    tiny=Size(("own_texts",), rows=200, settle_seconds=0, patience_seconds=120),
+    run=_run,
+    table=_table,
+)

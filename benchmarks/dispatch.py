@@ -6,267 +6,226 @@ of one client takes while another has a hundred thousand marketing messages wait
 """
 
 import json
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
-import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import plivo
-import requests
-from requests.adapters import HTTPAdapter
-from sqlalchemy import insert, text
+from sqlalchemy import select, text
 
-from benchmarks.load import cpu_seconds, free_port
-from smsapi import migrations
-from smsapi.auth import service
+from benchmarks.processes import BenchmarkError, Process, Server, running, until
+from benchmarks.report import Benchmark
+from benchmarks.servers import Servers
+from benchmarks.service import THREADS, api_alone, sending, worker
+from benchmarks.simulator import ANSWER_SECONDS, Plivo, simulated_plivo
+from benchmarks.store import check_statuses, count_statuses, create_client, empty, fill, opened
 from smsapi.db import Database
-from smsapi.ids import new_id
+from smsapi.ids import read_id
+from smsapi.messages import statuses
+from smsapi.messages.lanes import lane_of
 from smsapi.messages.models import messages
-from tests.services import start_postgres, start_redis
 
-THREADS = 8
-ANSWER_SECONDS = 0.05
-SECONDS = 10
-BACKLOG = 100_000
-CODES = 40
-_PLIVO = "https://api.plivo.com"
-AUTH_ID, AUTH_TOKEN, SENDER = "MABENCHBENCHBENCH000", "not-used", "+12025550199"
+_PATIENCE_SECONDS = 120
 
 
-@contextmanager
-def _process(command: list[str], environment: dict[str, str]) -> Iterator[int]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "smsapi", *command],
-        env={**os.environ, **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield process.pid
-    finally:
-        process.terminate()
-        process.wait(60)
+@dataclass(frozen=True)
+class Size:
+    """How long a rate is taken, after how much of it is passed over, of how many ``processes`` each time.
+
+    ``spare_seconds`` are those that the queue lasts longer than it is looked at. ``settle_seconds`` is how long a
+    worker has to start and come to rest, before it is watched doing nothing for ``idle_seconds``. ``codes`` of them are
+    sent beside ``backlog`` marketing messages.
+    """
+
+    processes: tuple[int, ...]
+    seconds: float
+    warm_seconds: float
+    spare_seconds: float
+    settle_seconds: float
+    idle_seconds: float
+    backlog: int
+    codes: int
 
 
-@contextmanager
-def _simulator() -> Iterator[str]:
-    port = free_port()
-    given = {"PLIVO_AUTH_ID": AUTH_ID, "PLIVO_AUTH_TOKEN": AUTH_TOKEN}
-    command = ["simulator", "--bind", f"127.0.0.1:{port}", "--requests-per-5s", "0"]
-    with _process([*command, "--answer-delay", str(ANSWER_SECONDS)], given):
-        url = f"http://127.0.0.1:{port}"
-        _until(lambda: _taken(url) is not None)
-        yield url
+@dataclass(frozen=True)
+class Sent:
+    """What so many worker processes do: their rate, that to the bare loop's, and processor time for each text."""
+
+    per_second: float
+    ratio: float
+    cpu_ms: float
 
 
-def _taken(url: str) -> int | None:
-    try:
-        with urllib.request.urlopen(f"{url}/_taken?count", timeout=5) as answer:
-            return int(json.load(answer)["count"])
-    except OSError:
-        return None
+@dataclass(frozen=True)
+class Figures:
+    """What was measured; ``workers`` by their number of processes, the bare loop before each of them.
+
+    ``codes_ms`` are sorted, and hold the 50 ms of Plivo's answer.
+    """
+
+    sdk_per_second: list[float]
+    workers: dict[int, Sent]
+    idle_transactions_per_second: float
+    codes_ms: list[float]
 
 
-def _until(look: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not look():
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        time.sleep(0.02)
+def _rate(size: Size, plivo: Plivo, process: Process) -> float:
+    """Return the texts a second that Plivo takes, in the middle of a run."""
+    time.sleep(size.warm_seconds)
+    before, started = plivo.taken(), time.monotonic()
+    time.sleep(size.seconds)
+    _until_more(plivo, before, process)
+    return (plivo.taken() - before) / (time.monotonic() - started)
 
 
-def _rate(url: str) -> float:
-    """Return the texts a second that the simulator takes, over ten seconds in the middle of a run."""
-    time.sleep(2)
-    before, started = _taken(url) or 0, time.monotonic()
-    time.sleep(SECONDS)
-    return ((_taken(url) or 0) - before) / (time.monotonic() - started)
+def _bare_sdk(size: Size, plivo: Plivo) -> float:
+    command = [sys.executable, "-m", "benchmarks.bare_sdk", plivo.url, str(THREADS)]
+    before = plivo.taken()
+    with running("the bare loop", command, {}) as process:
+        _until_more(plivo, before, process)
+        return _rate(size, plivo, process)
 
 
-def _bare_sdk(url: str) -> float:
-    script = "import sys; from benchmarks.dispatch import loop_of_sdk; loop_of_sdk(sys.argv[1])"
-    process = subprocess.Popen([sys.executable, "-c", script, url])
-    try:
-        return _rate(url)
-    finally:
-        process.terminate()
-        process.wait(10)
+def _until_more(plivo: Plivo, before: int, process: Process) -> None:
+    """Wait until Plivo has taken more texts than before."""
+    until("more texts are with Plivo", lambda: plivo.taken() > before, process, seconds=_PATIENCE_SECONDS)
 
 
-class _Elsewhere(HTTPAdapter):
-    """Takes what is for Plivo to another origin; the SDK itself cannot be told to."""
-
-    def __init__(self, origin: str) -> None:
-        self._origin = origin
-        super().__init__()
-
-    def send(self, request: requests.PreparedRequest, *args: object, **kwargs: object) -> requests.Response:
-        request.url = (request.url or "").replace(_PLIVO, self._origin)
-        return super().send(request, *args, **kwargs)
-
-
-def loop_of_sdk(url: str) -> None:
-    """Call the SDK from so many threads until killed: one client each, since it promises no thread safety."""
-
-    def call() -> None:
-        client = plivo.RestClient(AUTH_ID, AUTH_TOKEN)
-        client.session.mount(_PLIVO, _Elsewhere(url))
-        while True:
-            client.messages.create(src=SENDER[1:], dst="14155550123", text="Your code is 123456")
-
-    threads = [threading.Thread(target=call, daemon=True) for _ in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
-def _client(database: Database, name: str) -> tuple[object, object, str]:
-    now = datetime.now(UTC)
-    with database.transaction() as connection:
-        made = service.create_client(connection, now, name=name)
-        key, secret = service.issue_key(
-            connection, now, client_id=made.id, name="b", live=True, scopes=("messages:send", "messages:read")
-        )
-    return made.id, key.id, secret
-
-
-def _fill(database: Database, count: int, *, category: str, lane: int) -> None:
-    client_id, key_id, _ = _client(database, f"backlog of {category}")
-    now = datetime.now(UTC)
-    row = {
-        "client_id": client_id, "key_id": key_id, "test": False, "country": "US", "sender": SENDER, "due_at": now,
-        "text": "Your code is 123456", "status": "queued", "category": category, "lane": lane, "encoding": "gsm7",
-        "on_unknown": "reconcile", "segments": 1, "price_estimated": True, "metadata": {}, "attempts": 0, "epoch": 0,
-        "created_at": now, "updated_at": now,
-    }  # fmt: skip
-    for start in range(0, count, 5000):
-        rows = [
-            {**row, "id": new_id(), "to_number": f"+1415{5551000 + number % 9000}"}
-            for number in range(start, min(start + 5000, count))
-        ]
-        with database.transaction() as connection:
-            connection.execute(insert(messages), rows)
-
-
-def _environment(database_url: str, redis_url: str, plivo_url: str) -> dict[str, str]:
-    return {
-        "PLIVO_AUTH_ID": AUTH_ID,
-        "PLIVO_AUTH_TOKEN": AUTH_TOKEN,
-        "PLIVO_SENDER_ID": SENDER,
-        "SMSAPI_PLIVO_URL": plivo_url,
-        "SMSAPI_DATABASE_URL": database_url,
-        "SMSAPI_REDIS_URL": redis_url,
-        "SMSAPI_BROKER_URL": redis_url.removesuffix("/0") + "/1",
-        "SMSAPI_JWT_SECRET": "benchmark-benchmark-benchmark-benchmark",
-        "SMSAPI_PLIVO_REQUESTS_PER_5S": "0",
-        "SMSAPI_LOG_LEVEL": "warning",
-    }
-
-
-def _workers(database: Database, environment: dict[str, str], url: str, processes: int) -> tuple[float, float]:
-    """Return texts a second, and the workers' processor time for each in ms."""
-    _fill(database, int(THREADS / ANSWER_SECONDS * processes * (SECONDS + 8)), category="transactional", lane=1)
-    started = _taken(url) or 0
-    with _process(["worker", "--processes", str(processes), "--threads", str(THREADS)], environment) as pid:
-        _until(lambda: (_taken(url) or 0) > started)
-        cpu = cpu_seconds(pid)
-        before = _taken(url) or 0
-        rate = _rate(url)
-        spent = (cpu_seconds(pid) - cpu) / max(1, (_taken(url) or 0) - before)
-    with database.transaction() as connection:
-        connection.execute(text("TRUNCATE messages, message_attempts, events"))
+def _workers(size: Size, database: Database, plivo: Plivo, process: Process, processes: int) -> tuple[float, float]:
+    """Return the texts a second of so many worker processes, and their processor time for each in ms."""
+    seconds = size.warm_seconds + size.seconds + size.spare_seconds
+    before = plivo.taken()
+    _queue(database, int(THREADS / ANSWER_SECONDS * processes * seconds), "transactional")
+    _until_more(plivo, before, process)
+    cpu, before = process.cpu_seconds(), plivo.taken()
+    rate = _rate(size, plivo, process)
+    spent = (process.cpu_seconds() - cpu) / (plivo.taken() - before)
+    if not count_statuses(database)[statuses.QUEUED]:
+        raise BenchmarkError("the queue ran dry while the rate was taken")
     return rate, spent * 1000
 
 
-def _idle(database: Database, environment: dict[str, str]) -> float:
-    """Return the transactions a second of a worker with nothing to do; a look is one."""
-    with _process(["worker", "--threads", str(THREADS)], environment):
-        time.sleep(5)
-        before = _transactions(database)
-        time.sleep(SECONDS * 2)
-        # One is the question itself.
-        return (_transactions(database) - before - 1) / (SECONDS * 2)
+def _queue(database: Database, count: int, category: str) -> None:
+    client, lane = create_client(database, category), lane_of(category, test=False)
+    fill(database, client, count, category=category, lane=lane, due_at=datetime.now(UTC))
+
+
+def _check_and_empty(database: Database) -> None:
+    check_statuses(database, statuses.QUEUED, statuses.SENDING, statuses.SENT)
+    empty(database)
+
+
+def _idle(size: Size, database: Database) -> float:
+    """Return the transactions a second while there is nothing to do; a look is one.
+
+    A backend tells of its transactions up to some seconds late, at the beginning and at the end alike.
+    """
+    time.sleep(size.settle_seconds)
+    before, started = _transactions(database), time.monotonic()
+    time.sleep(size.idle_seconds)
+    # One is the question itself.
+    found = _transactions(database) - before - 1
+    return max(0, found) / (time.monotonic() - started)
 
 
 def _transactions(database: Database) -> int:
-    # What is counted by a backend reaches the statistics when it ends or after a second.
-    time.sleep(1.5)
     with database.read() as connection:
         query = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
         return int(connection.execute(text(query)).scalar_one())
 
 
-def _codes(database: Database, environment: dict[str, str], url: str) -> list[float]:
+def _codes(size: Size, database: Database, environment: dict[str, str], plivo: Plivo) -> list[float]:
     """Return how long each code took from its request until Plivo had it, in ms, while the backlog is sent."""
-    _fill(database, BACKLOG, category="marketing", lane=2)
-    _, _, key = _client(database, "codes")
-    port = free_port()
-    serve = {**environment, "SMSAPI_DISPATCH_THREADS": "0", "SMSAPI_WORKERS": "1", "SMSAPI_BIND": f"127.0.0.1:{port}"}
-    with _process(["serve"], serve), _process(["worker", "--threads", str(THREADS)], environment):
-        _until(lambda: (_taken(url) or 0) > 0)
-        _until(lambda: _answers(port))
-        return [_one_code(port, key, database, number) for number in range(CODES)]
+    before = plivo.taken()
+    _queue(database, size.backlog, "marketing")
+    key = create_client(database, "codes").key
+    with api_alone(environment) as server, worker(environment) as process:
+        _until_more(plivo, before, process)
+        found = [_one_code(server, key, database, process, number) for number in range(size.codes)]
+        if not count_statuses(database)[statuses.QUEUED]:
+            raise BenchmarkError("the backlog was sent before the codes were")
+    _check_and_empty(database)
+    return sorted(found)
 
 
-def _answers(port: int) -> bool:
-    try:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def _one_code(port: int, key: str, database: Database, number: int) -> float:
+def _one_code(server: Server, key: str, database: Database, worker: Process, number: int) -> float:
     body = json.dumps({"to": f"+1415555{2000 + number}", "text": "Your code is 123456", "category": "otp"}).encode()
     headers = {"X-API-Key": key, "Content-Type": "application/json", "Prefer": "respond-async"}
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/messages", body, headers)
+    request = urllib.request.Request(f"{server.url}/v1/messages", body, headers)
     started = time.monotonic()
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        made = json.load(answer)["id"].removeprefix("msg_")
-    query = text("SELECT sent_at IS NOT NULL FROM messages WHERE id = :id")
+    with urllib.request.urlopen(request, timeout=_PATIENCE_SECONDS) as answer:
+        made = read_id("msg", json.load(answer)["id"])
+    query = select(messages.c.sent_at.is_not(None)).where(messages.c.id == made)
 
     def sent() -> bool:
         with database.read() as connection:
-            return bool(connection.execute(query, {"id": made}).scalar_one())
+            return bool(connection.execute(query).scalar_one())
 
-    _until(sent)
+    until("a code is sent", sent, server.process, worker, seconds=_PATIENCE_SECONDS)
+    taken = time.monotonic() - started
+    # So that the codes do not follow one another at the worker's own beat.
     time.sleep(0.05)
-    return (time.monotonic() - started - 0.05) * 1000
+    return taken * 1000
 
 
-def main() -> None:
-    """Measure and print."""
-    print(f"Workers against the bare SDK, {THREADS} threads each, Plivo answers in {ANSWER_SECONDS * 1000:.0f} ms")
-    with start_postgres() as postgres, start_redis() as redis, tempfile.TemporaryDirectory() as directory:
-        del directory
-        database = Database(postgres.url)
-        migrations.upgrade(database)
-        with _simulator() as url:
-            environment = _environment(postgres.url, redis.url, url)
-            bare = _bare_sdk(url)
-            one, cpu = _workers(database, environment, url, 1)
-            again = _bare_sdk(url)
-            two, _ = _workers(database, environment, url, 2)
-            yardstick = (bare + again) / 2
-            print(f"  bare SDK loop      {yardstick:7.1f} /s   ({bare:.1f} and {again:.1f})")
-            print(f"  1 worker process   {one:7.1f} /s   ratio {one / yardstick:.2f}   {cpu:.2f} ms of CPU each")
-            print(f"  2 worker processes {two:7.1f} /s   ratio {two / yardstick:.2f}")
-            print(f"  idle worker        {_idle(database, environment):7.2f} transactions/s")
-            delays = sorted(_codes(database, environment, url))
-            print(
-                f"  a code beside {BACKLOG} marketing messages: median {statistics.median(delays):.0f} ms, "
-                f"largest {delays[-1]:.0f} ms of {len(delays)} (with the 50 ms of Plivo's answer)"
-            )
-        database.close()
+def _run(size: Size, servers: Servers) -> Figures:
+    with simulated_plivo() as plivo, opened(servers.database_url) as database:
+        environment = sending(servers, plivo)
+        sdk, sent, idle = [], {}, []
+        for processes in size.processes:
+            sdk.append(_bare_sdk(size, plivo))
+            with worker(environment, processes=processes) as process:
+                # Of the first one only, which is a single process.
+                idle = idle or [_idle(size, database)]
+                sent[processes] = _workers(size, database, plivo, process, processes)
+            _check_and_empty(database)
+        yardstick = statistics.mean(sdk)
+        return Figures(
+            sdk_per_second=sdk,
+            workers={processes: Sent(rate, rate / yardstick, cpu) for processes, (rate, cpu) in sent.items()},
+            idle_transactions_per_second=idle[0],
+            codes_ms=_codes(size, database, environment, plivo),
+        )
 
 
-if __name__ == "__main__":
-    main()
+def _table(size: Size, figures: Figures) -> Iterator[str]:
+    sdk = figures.sdk_per_second
+    yield f"Workers against the bare SDK, {THREADS} threads each, Plivo answers in {ANSWER_SECONDS * 1000:.0f} ms"
+    yield f"  bare SDK loop      {statistics.mean(sdk):7.1f} /s   ({' and '.join(f'{rate:.1f}' for rate in sdk)})"
+    for processes, sent in figures.workers.items():
+        name = f"{processes} worker process{'es' if processes > 1 else ''}"
+        yield f"  {name:18} {sent.per_second:7.1f} /s   ratio {sent.ratio:.2f}   {sent.cpu_ms:.2f} ms of CPU each"
+    yield f"  idle worker        {figures.idle_transactions_per_second:7.2f} transactions/s"
+    yield (
+        f"  a code beside {size.backlog} marketing messages: median {statistics.median(figures.codes_ms):.0f} ms, "
+        f"largest {figures.codes_ms[-1]:.0f} ms of {size.codes} (with the 50 ms of Plivo's answer)"
+    )
+
+
+BENCHMARK = Benchmark(
+    full=Size(
+        processes=(1, 2),
+        seconds=10,
+        warm_seconds=2,
+        spare_seconds=8,
+        settle_seconds=5,
+        idle_seconds=20,
+        backlog=100_000,
+        codes=40,
+    ),
+    tiny=Size(
+        processes=(1,),
+        seconds=0.5,
+        warm_seconds=0,
+        spare_seconds=8,
+        settle_seconds=0.5,
+        idle_seconds=0.5,
+        backlog=2_000,
+        codes=2,
+    ),
+    run=_run,
+    table=_table,
+)

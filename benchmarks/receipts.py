@@ -2,159 +2,204 @@
 
 import http.client
 import random
-import shutil
-import sys
 import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from uuid import UUID
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
-from benchmarks.load import free_port, serving
-from smsapi import migrations
-from smsapi.auth import service
-from smsapi.auth.models import SCOPES
+from benchmarks.processes import BenchmarkError, Server, until
+from benchmarks.report import Benchmark
+from benchmarks.servers import Servers
+from benchmarks.service import api, settings
+from benchmarks.simulator import AUTH_TOKEN
+from benchmarks.store import create_client, fill, opened
 from smsapi.db import Database
-from smsapi.ids import new_id, show_id
+from smsapi.ids import show_id
+from smsapi.messages import statuses
 from smsapi.messages.models import messages
 from smsapi.plivo.simulator.callbacks import signature_headers
 from smsapi.receipts.store import receipts
-from tests.services import start_postgres
 
-MESSAGES = 1000
-PER_SECOND = 1000
 SENDERS = 32
-LONGEST_WAIT = 60
-TOKEN = "the-auth-token"
-ENDS = (("delivered", ""), ("undelivered", "30"), ("failed", "300"))
+_ENDS = ((statuses.DELIVERED, ""), (statuses.UNDELIVERED, "30"), (statuses.FAILED, "300"))
+_ANSWER_SECONDS = 30
+_APPLIED_SECONDS = 120
+
+# Its path, body and headers.
+Report = tuple[str, str, dict[str, str]]
 
 
-def main() -> None:
-    """Tell of each message thrice and twice over what became of it, in any order; print rate, times and states."""
-    folder = Path(tempfile.mkdtemp())
-    with start_postgres() as server:
-        _run(server.url)
-    _run(f"sqlite:///{folder}/receipts.db")
-    shutil.rmtree(folder)
+@dataclass(frozen=True)
+class Size:
+    """On which stores, how many messages there are, and how many reports a second come of them: six of each."""
+
+    stores: tuple[str, ...]
+    messages: int
+    per_second: int
 
 
-def _run(url: str) -> None:
-    database = Database(url)
-    migrations.upgrade(database)
-    wanted = _store_messages(database)
-    port = free_port()
-    environment = {
-        "SMSAPI_DATABASE_URL": url,
-        "SMSAPI_PUBLIC_URL": f"http://127.0.0.1:{port}",
-        "SMSAPI_JWT_SECRET": "x" * 32,
-        "SMSAPI_PLIVO_URL": "http://127.0.0.1:9",
-        "SMSAPI_LOG_LEVEL": "error",
-        "PLIVO_AUTH_ID": "MA" + "0" * 18,
-        "PLIVO_AUTH_TOKEN": TOKEN,
-    }
-    reports = _reports(wanted, port)
-    with serving([sys.executable, "-m", "smsapi", "serve", "--bind", f"127.0.0.1:{port}"], environment, port):
-        since_due, since_asked, statuses, seconds = _tell(reports, port)
-        begun = time.perf_counter()
-        while _waiting(database) and time.perf_counter() < begun + LONGEST_WAIT:
-            time.sleep(0.1)
-        applied = time.perf_counter() - begun
-    _print(database, wanted, statuses, seconds)
-    _print_times("after it was sent", since_asked)
-    _print_times("after it was due, with 32 connections", since_due)
-    print(f"  all applied {applied:.1f} s after the last was told")
-    database.close()
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds until the reports were answered."""
+
+    p50: float
+    p99: float
+    largest: float
 
 
-def _waiting(database: Database) -> bool:
-    with database.read() as connection:
-        return (
-            connection.execute(select(receipts.c.id).where(receipts.c.look_at.is_not(None)).limit(1)).first()
-            is not None
+@dataclass(frozen=True)
+class Told:
+    """What the reports came to on one store.
+
+    ``after_due_ms`` count from when a report was due, so that a stall is not hidden; ``after_sent_ms`` from when it was
+    sent. ``applied_seconds`` are from the last answer until no report waited any more. All ``states`` are right.
+    """
+
+    reports: int
+    per_second: float
+    after_sent_ms: Times
+    after_due_ms: Times
+    applied_seconds: float
+    states: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Each store's."""
+
+    stores: dict[str, Told]
+
+
+def _run(size: Size, servers: Servers) -> Figures:
+    with tempfile.TemporaryDirectory() as directory:
+        urls = {"postgresql": servers.database_url, "sqlite": f"sqlite:///{directory}/receipts.db"}
+        return Figures({name: _tell_all(size, urls[name]) for name in size.stores})
+
+
+def _tell_all(size: Size, database_url: str) -> Told:
+    """Tell of each message thrice, and twice over, what became of it, in any order."""
+    environment = settings(database_url, SMSAPI_LOG_LEVEL="error")
+    with opened(database_url) as database:
+        ends = _store_messages(database, size.messages)
+        with api(environment) as server:
+            reports = _reports(ends, server)
+            since_due, since_sent, seconds = _tell(reports, server, size.per_second)
+            begun = time.perf_counter()
+            until("all reports are applied", lambda: not _waits(database), server.process, seconds=_APPLIED_SECONDS)
+            applied = time.perf_counter() - begun
+        return Told(
+            reports=len(reports),
+            per_second=len(reports) / seconds,
+            after_sent_ms=_times(since_sent),
+            after_due_ms=_times(since_due),
+            applied_seconds=applied,
+            states=_states(database, ends),
         )
 
 
-def _store_messages(database: Database) -> dict:
-    now = datetime.now(UTC)
-    with database.transaction() as connection:
-        client = service.create_client(connection, now, name=f"receipts {now}")
-        key, _ = service.issue_key(connection, now, client_id=client.id, name="key", live=True, scopes=SCOPES)
-        rows = [_row(client.id, key.id, now) for _ in range(MESSAGES)]
-        connection.execute(insert(messages), rows)
-    return {row["id"]: random.choice(ENDS) for row in rows}
+def _store_messages(database: Database, count: int) -> dict[UUID, tuple[str, str]]:
+    """Return what shall become of each message: its status, and Plivo's code."""
+    client = create_client(database, "receipts")
+    sent = {"status": statuses.SENT, "attempts": 1, "sent_at": datetime.now(UTC)}
+    return {message_id: random.choice(_ENDS) for message_id in fill(database, client, count, **sent)}
 
 
-def _row(client_id, key_id, now) -> dict:
-    own = {"id": new_id(), "client_id": client_id, "key_id": key_id, "created_at": now, "updated_at": now}
-    fixed = {"test": False, "to_number": "+14155550123", "sender": "+14155550100", "text": "Hello", "status": "sent"}
-    counts = {"segments": 1, "attempts": 1, "epoch": 0, "metadata": {}, "price_estimated": True, "sent_at": now}
-    return own | fixed | counts | {"category": "transactional", "encoding": "gsm7"}
-
-
-def _reports(wanted: dict, port: int) -> list:
+def _reports(ends: Mapping[UUID, tuple[str, str]], server: Server) -> list[Report]:
     """Return the requests: three facts of each message, each told twice, shuffled."""
     made = []
-    for message_id, (end, code) in wanted.items():
+    for message_id, (end, code) in ends.items():
         path = f"/plivo/status/{show_id('msg', message_id)}"
         for sequence, status in enumerate(("queued", "sent", end), start=1):
             fields = {"Status": status, "MessageUUID": str(message_id), "Sequence": str(sequence), "Units": "1"}
             fields |= {"TotalAmount": "0.00550", "ErrorCode": code if status == end else ""}
             params = {name: [value] for name, value in fields.items()}
-            signed = signature_headers(method="POST", url=f"http://127.0.0.1:{port}{path}", token=TOKEN, params=params)
+            signed = signature_headers(method="POST", url=f"{server.url}{path}", token=AUTH_TOKEN, params=params)
             headers = signed | {"Content-Type": "application/x-www-form-urlencoded"}
             made += [(path, urlencode(fields), headers)] * 2
     random.shuffle(made)
     return made
 
 
-def _tell(reports: list, port: int) -> tuple:
-    """Send them evenly at the rate; a time counts from when a report was due, so that a stall is not hidden."""
-    begun, local = time.perf_counter(), threading.local()
+def _tell(reports: Sequence[Report], server: Server, rate: int) -> tuple[list[float], list[float], float]:
+    """Send them evenly; return the sorted seconds since each was due and since it was sent, and those of all.
 
-    def call(numbered):
+    Raises BenchmarkError where one is not answered, or otherwise than with 200.
+    """
+    address, local, begun = urlsplit(server.url).netloc, threading.local(), time.perf_counter()
+
+    def call(numbered: tuple[int, Report]) -> tuple[float, float]:
         number, (path, body, headers) = numbered
-        due = begun + number / PER_SECOND
+        due = begun + number / rate
         time.sleep(max(0.0, due - time.perf_counter()))
         if not hasattr(local, "connection"):
-            local.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        asked = time.perf_counter()
+            local.connection = http.client.HTTPConnection(address, timeout=_ANSWER_SECONDS)
+            connections.callback(local.connection.close)
+        sent = time.perf_counter()
         local.connection.request("POST", path, body, headers)
         answer = local.connection.getresponse()
         answer.read()
         answered = time.perf_counter()
-        return answered - due, answered - asked, answer.status
+        if answer.status != http.HTTPStatus.OK:
+            raise BenchmarkError(f"a report was answered with {answer.status}")
+        return answered - due, answered - sent
 
-    with ThreadPoolExecutor(SENDERS) as threads:
-        done = list(threads.map(call, enumerate(reports)))
+    with ExitStack() as connections, ThreadPoolExecutor(SENDERS) as threads:
+        try:
+            done = list(threads.map(call, enumerate(reports)))
+        except (OSError, http.client.HTTPException) as error:
+            server.process.check()
+            raise BenchmarkError(f"a report was not answered: {error!r}") from error
     seconds = time.perf_counter() - begun
-    since_due, since_asked, statuses = zip(*done, strict=True)
-    return sorted(since_due), sorted(since_asked), Counter(statuses), seconds
+    since_due, since_sent = zip(*done, strict=True)
+    return sorted(since_due), sorted(since_sent), seconds
 
 
-def _print(database: Database, wanted: dict, statuses: Counter, seconds: float) -> None:
+def _waits(database: Database) -> bool:
     with database.read() as connection:
-        query = select(messages.c.id, messages.c.status).where(messages.c.id.in_(list(wanted)))
-        found = {row.id: row.status for row in connection.execute(query)}
-    right, told = sum(found[message_id] == end for message_id, (end, _) in wanted.items()), sum(statuses.values())
-    print(f"receipts on {database.url.get_backend_name()}: {told}, answers {dict(statuses)}")
-    print(f"  asked for {PER_SECOND}/s, reached {told / seconds:.0f}/s")
-    print(f"  states: {right} right, {len(wanted) - right} wrong")
+        query = select(receipts.c.id).where(receipts.c.look_at.is_not(None)).limit(1)
+        return connection.execute(query).first() is not None
 
 
-def _print_times(what: str, times: list) -> None:
-    at = {"p50": len(times) // 2, "p99": len(times) * 99 // 100, "max": -1}
-    shown = ", ".join(f"{name} {times[place] * 1000:.0f}" for name, place in at.items())
-    print(f"  each answered {what}: {shown} ms")
+def _states(database: Database, ends: Mapping[UUID, tuple[str, str]]) -> dict[str, int]:
+    with database.read() as connection:
+        found = {row.id: row.status for row in connection.execute(select(messages.c.id, messages.c.status))}
+    if wrong := sum(found[message_id] != end for message_id, (end, _) in ends.items()):
+        raise BenchmarkError(f"{wrong} of {len(ends)} messages do not stand as was reported")
+    return dict(Counter(found.values()))
 
 
-if __name__ == "__main__":
-    main()
+def _times(seconds: Sequence[float]) -> Times:
+    """Return the times of what is sorted."""
+    at = (len(seconds) // 2, len(seconds) * 99 // 100, -1)
+    return Times(*(seconds[place] * 1000 for place in at))
 
 
-if __name__ == "__main__":
-    main()
+def _table(size: Size, figures: Figures) -> Iterator[str]:
+    for name, told in figures.stores.items():
+        states = ", ".join(f"{count} {status}" for status, count in sorted(told.states.items()))
+        yield f"receipts on {name}: {told.reports}, all answered with 200; all states right: {states}"
+        yield f"  asked for {size.per_second}/s, reached {told.per_second:.0f}/s"
+        yield f"  each answered after it was sent: {_shown(told.after_sent_ms)}"
+        yield f"  each answered after it was due, with {SENDERS} connections: {_shown(told.after_due_ms)}"
+        yield f"  all applied {told.applied_seconds:.1f} s after the last was told"
+
+
+def _shown(times: Times) -> str:
+    return f"p50 {times.p50:.0f}, p99 {times.p99:.0f}, max {times.largest:.0f} ms"
+
+
+BENCHMARK = Benchmark(
+    full=Size(("postgresql", "sqlite"), messages=1000, per_second=1000),
+    tiny=Size(("sqlite",), messages=30, per_second=300),
+    run=_run,
+    table=_table,
+)

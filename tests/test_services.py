@@ -177,4 +177,4 @@ def test_a_server_given_by_url_is_not_missing(monkeypatch):
     monkeypatch.setenv("SMSAPI_TEST_DATABASE_URL", "postgresql+psycopg://elsewhere/smsapi")
     monkeypatch.delenv("SMSAPI_TEST_REDIS_URL", raising=False)
 
-    assert missing_packages() == ["redis-server"]
+    assert missing_packages() == ["redis-server", "wrk"]

@@ -1,0 +1,53 @@
+"""The service as processes: its settings, an API, and workers."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+
+from benchmarks.processes import SMSAPI, Process, Server, running, serving
+from benchmarks.servers import Servers
+from benchmarks.simulator import AUTH_ID, AUTH_TOKEN, SENDER, Plivo
+
+# Of each worker process, and of the bare loop that it is compared with.
+THREADS = 8
+
+
+def settings(database_url: str, **more: str) -> dict[str, str]:
+    """Return the settings that every service of a benchmark has, and those of ``more``."""
+    return {
+        "PLIVO_AUTH_ID": AUTH_ID,
+        "PLIVO_AUTH_TOKEN": AUTH_TOKEN,
+        "PLIVO_SENDER_ID": SENDER,
+        # Nobody listens there: what is not told of a simulated Plivo texts nobody.
+        "SMSAPI_PLIVO_URL": "http://127.0.0.1:9",
+        "SMSAPI_DATABASE_URL": database_url,
+        "SMSAPI_JWT_SECRET": "benchmark-benchmark-benchmark-benchmark",
+        "SMSAPI_LOG_LEVEL": "warning",
+        **more,
+    }
+
+
+def sending(servers: Servers, plivo: Plivo) -> dict[str, str]:
+    """Return the settings of a service that sends as fast as it can."""
+    return settings(
+        servers.database_url,
+        SMSAPI_REDIS_URL=servers.redis_url,
+        SMSAPI_BROKER_URL=servers.redis_url,
+        SMSAPI_PLIVO_URL=plivo.url,
+        SMSAPI_PLIVO_REQUESTS_PER_5S="0",
+    )
+
+
+def api(environment: Mapping[str, str]) -> AbstractContextManager[Server]:
+    """Serve the API for the block; it sends too, unless the settings say otherwise."""
+    return serving("smsapi serve", lambda address: [*SMSAPI, "serve", "--bind", address], environment)
+
+
+def api_alone(environment: Mapping[str, str]) -> AbstractContextManager[Server]:
+    """Serve the API for the block in one process, which sends nothing."""
+    return api({**environment, "SMSAPI_DISPATCH_THREADS": "0", "SMSAPI_WORKERS": "1"})
+
+
+def worker(environment: Mapping[str, str], *, processes: int = 1) -> AbstractContextManager[Process]:
+    """Run so many processes that send, for the block; they may not have begun yet when it begins."""
+    command = [*SMSAPI, "worker", "--processes", str(processes), "--threads", str(THREADS)]
+    return running("smsapi worker", command, environment)

@@ -26,6 +26,7 @@ from benchmarks.service import THREADS, api_alone, sending, worker
 from benchmarks.simulator import Plivo, simulated_plivo
 from benchmarks.store import check_statuses, create_client, empty, opened
 from smsapi.batches.models import batch_rows
+from smsapi.db import Database
 from smsapi.ids import new_id
 from smsapi.messages import statuses
 
@@ -149,15 +150,18 @@ def _post(server: Server, *, key: str, path: Path, template: str) -> Answer:
     return Answer(time.monotonic(), server.process.peak_megabytes())
 
 
-def _batch(size: Size, environment: dict[str, str], plivo: Plivo, send: Callable[[Server], Answer]) -> Times:
+def _batch(
+    size: Size, environment: dict[str, str], database: Database, plivo: Plivo, send: Callable[[Server], Answer]
+) -> Times:
     """Upload a batch with ``send`` and wait until all of it is with Plivo, or long enough to tell how fast it goes."""
     with (
         # It ends last: an upload under way fails as soon as its server is gone.
         ThreadPoolExecutor(1) as uploading,
         api_alone(environment) as server,
-        worker(environment) as working,
+        worker(environment, database, plivo) as working,
     ):
         time.sleep(size.settle_seconds)
+        plivo.forget()
         at_first = server.process.peak_megabytes()
         started = time.monotonic()
         upload = uploading.submit(send, server)
@@ -201,10 +205,9 @@ def _run(size: Size, servers: Servers) -> Figures:
         found = {}
         for name in size.texts:
             post = partial(_post, key=create_client(database, "batches").key, path=path, template=_TEXTS[name][0])
-            found[name] = _batch(size, environment, plivo, post)
+            found[name] = _batch(size, environment, database, plivo, post)
             check_statuses(database, statuses.QUEUED, statuses.SENDING, statuses.SENT)
             empty(database)
-            plivo.forget()
         after = _copy(servers.database_url, size.rows)
         runs = {name: _against((before + after) / 2, size.rows, times) for name, times in found.items()}
         return Figures([before, after], path.stat().st_size / 1e6, runs)

@@ -36,7 +36,7 @@ class Size:
     """How long a rate is taken, after how much of it is passed over, of how many ``processes`` each time.
 
     ``spare_seconds`` are those that the queue lasts longer than it is looked at. ``settle_seconds`` is how long a
-    worker has to start and come to rest, before it is watched doing nothing for ``idle_seconds``. ``codes`` of them are
+    worker has to come to rest, before it is watched doing nothing for ``idle_seconds``. ``codes`` of them are
     sent beside ``backlog`` marketing messages.
     """
 
@@ -139,11 +139,9 @@ def _transactions(database: Database) -> int:
 
 def _codes(size: Size, database: Database, environment: dict[str, str], plivo: Plivo) -> list[float]:
     """Return how long each code took from its request until Plivo had it, in ms, while the backlog is sent."""
-    before = plivo.taken()
     _queue(database, size.backlog, "marketing")
     key = create_client(database, "codes").key
-    with api_alone(environment) as server, worker(environment) as process:
-        _until_more(plivo, before, process)
+    with api_alone(environment) as server, worker(environment, database, plivo) as process:
         found = [_one_code(server, key, database, process, number) for number in range(size.codes)]
         if not count_statuses(database)[statuses.QUEUED]:
             raise BenchmarkError("the backlog was sent before the codes were")
@@ -177,7 +175,7 @@ def _run(size: Size, servers: Servers) -> Figures:
         sdk, sent, idle = [], {}, []
         for processes in size.processes:
             sdk.append(_bare_sdk(size, plivo))
-            with worker(environment, processes=processes) as process:
+            with worker(environment, database, plivo, processes=processes) as process:
                 # Of the first one only, which is a single process.
                 idle = idle or [_idle(size, database)]
                 sent[processes] = _workers(size, database, plivo, process, processes)

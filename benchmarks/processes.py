@@ -20,7 +20,7 @@ from tests.processes import Guard
 SMSAPI = (sys.executable, "-m", "smsapi")
 _ROOT = Path(__file__).parents[1]
 _TICKS = os.sysconf("SC_CLK_TCK")
-_START_SECONDS = 120.0
+START_SECONDS = 120.0
 _STOP_SECONDS = 30.0
 
 
@@ -121,7 +121,7 @@ def serving(
         address = f"127.0.0.1:{held.getsockname()[1]}"
         url = f"http://{address}"
         with running(name, command(address), {"SMSAPI_PUBLIC_URL": url, **(environment or {})}) as process:
-            until(f"{name} answers", lambda: _answers(url), process, seconds=_START_SECONDS)
+            until(f"{name} answers", lambda: _answers(url), process, seconds=START_SECONDS)
             yield Server(url, process)
 
 

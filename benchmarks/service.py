@@ -1,11 +1,14 @@
 """The service as processes: its settings, an API, and workers."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 
-from benchmarks.processes import SMSAPI, Process, Server, running, serving
+from benchmarks.processes import SMSAPI, START_SECONDS, Process, Server, running, serving, until
 from benchmarks.servers import Servers
 from benchmarks.simulator import AUTH_ID, AUTH_TOKEN, SENDER, Plivo
+from benchmarks.store import create_client, fill
+from smsapi.db import Database
 
 # Of each worker process, and of the bare loop that it is compared with.
 THREADS = 8
@@ -47,7 +50,17 @@ def api_alone(environment: Mapping[str, str]) -> AbstractContextManager[Server]:
     return api({**environment, "SMSAPI_DISPATCH_THREADS": "0", "SMSAPI_WORKERS": "1"})
 
 
-def worker(environment: Mapping[str, str], *, processes: int = 1) -> AbstractContextManager[Process]:
-    """Run so many processes that send, for the block; they may not have begun yet when it begins."""
+@contextmanager
+def worker(
+    environment: Mapping[str, str], database: Database, plivo: Plivo, *, processes: int = 1
+) -> Iterator[Process]:
+    """Run so many processes that send, for the block, which begins when the first of them has sent a text.
+
+    The text is stored for that beforehand. Raises BenchmarkError where it is not sent within two minutes.
+    """
+    fill(database, create_client(database, "first"), 1, due_at=datetime.now(UTC))
+    before = plivo.taken()
     command = [*SMSAPI, "worker", "--processes", str(processes), "--threads", str(THREADS)]
-    return running("smsapi worker", command, environment)
+    with running("smsapi worker", command, environment) as process:
+        until("the worker sends", lambda: plivo.taken() > before, process, seconds=START_SECONDS)
+        yield process

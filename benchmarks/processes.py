@@ -20,7 +20,8 @@ from tests.processes import Guard
 SMSAPI = (sys.executable, "-m", "smsapi")
 _ROOT = Path(__file__).parents[1]
 _TICKS = os.sysconf("SC_CLK_TCK")
-START_SECONDS = 120.0
+START_SECONDS = 240.0
+_ANSWER_SECONDS = 30.0
 _STOP_SECONDS = 30.0
 
 
@@ -112,7 +113,7 @@ def serving(
 ) -> Iterator[Server]:
     """Run a server until the end of the block, from when it answers; ``command`` is given its HOST:PORT.
 
-    Raises BenchmarkError where it ends, or does not answer within two minutes.
+    Raises BenchmarkError where it ends, or does not answer within four minutes.
     """
     with socket.socket() as held:
         # Held for the whole block, so that the port is given to nobody else before the server listens, or after.
@@ -143,7 +144,7 @@ def until(what: str, look: Callable[[], Any], *processes: Process, seconds: floa
 
 def _answers(url: str) -> bool:
     try:
-        urllib.request.urlopen(f"{url}/healthz", timeout=5).close()
+        urllib.request.urlopen(f"{url}/healthz", timeout=_ANSWER_SECONDS).close()
     except urllib.error.HTTPError:
         return True
     except OSError:

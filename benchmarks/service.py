@@ -56,7 +56,7 @@ def worker(
 ) -> Iterator[Process]:
     """Run so many processes that send, for the block, which begins when the first of them has sent a text.
 
-    The text is stored for that beforehand. Raises BenchmarkError where it is not sent within two minutes.
+    The text is stored for that beforehand. Raises BenchmarkError where it is not sent within four minutes.
     """
     fill(database, create_client(database, "first"), 1, due_at=datetime.now(UTC))
     before = plivo.taken()

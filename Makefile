@@ -53,7 +53,7 @@ format: .venv/.dev  ## rewrite the code in the house format
 	$(BIN)/ruff format .
 
 .PHONY: bench
-bench: services .venv/.dev  ## run the benchmarks; ARGS="accept" chooses, ARGS=--help tells more
+bench: services .venv/.dev  ## run the benchmarks; ARGS="accept" chooses, ARGS=--help shows options
 	$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: chaos

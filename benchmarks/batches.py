@@ -1,4 +1,4 @@
-"""How fast a batch is taken and sent: a CSV over HTTP to ``smsapi serve`` on PostgreSQL, a worker, a simulated Plivo.
+"""Batch benchmark: a CSV is uploaded to ``smsapi serve`` on PostgreSQL and sent by a worker to a simulated Plivo.
 
 The yardstick is a bare COPY of the same rows, in one statement, into a table like the one that they are staged in.
 Plivo answers in 50 ms and reports nothing; the same text to all goes out in joined calls, texts of their own do not.
@@ -43,10 +43,9 @@ _UPLOAD_SECONDS = 600
 
 @dataclass(frozen=True)
 class Size:
-    """Which batches there are, and how many rows each has.
+    """Parameters: the batches, the rows of each, and the seconds of rest before it.
 
-    The service has ``settle_seconds`` to come to rest before. What has not left after ``patience_seconds`` is not
-    waited for: a rate can be told by then.
+    Rows that have not left after ``patience_seconds`` are not waited for: the rate is known by then.
     """
 
     texts: tuple[str, ...]
@@ -65,7 +64,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Times:
-    """What came of one batch; ``first_text_seconds`` is from the answer on, 0 where a text left before it."""
+    """Measurements of one batch; ``first_text_seconds`` counts from the answer, 0 where a text left before it."""
 
     upload_seconds: float
     api_megabytes_before: float
@@ -77,7 +76,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Run(Times):
-    """The same with its rates, and their ratios to that of the bare COPY."""
+    """The same with rates, and their ratios to the rate of the bare COPY."""
 
     upload_rows_per_second: float
     upload_ratio: float
@@ -87,7 +86,7 @@ class Run(Times):
 
 @dataclass(frozen=True)
 class Figures:
-    """The yardstick, before and after, and each batch."""
+    """Results: the yardstick, before and after, and each batch."""
 
     copy_rows_per_second: list[float]
     megabytes: float
@@ -110,7 +109,7 @@ def _write_contacts(path: Path, rows: int) -> None:
 
 
 def _copy(database_url: str, rows: int) -> float:
-    """Return how many rows a second a COPY takes, what it copies being at hand."""
+    """Return the rows per second of a COPY from memory."""
     pieces, columns = _pieces(rows), ", ".join(batch_rows.c.keys())
     plain = make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(plain) as connection, connection.cursor() as cursor:

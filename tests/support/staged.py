@@ -52,8 +52,9 @@ def stage(
 
 
 def add_rejects(caller: Caller, batch_id: str, rejects: list[dict[str, Any]]) -> None:
+    own = uuid_of_batch(batch_id)
     with world_of(caller.app).database.transaction() as connection:
-        connection.execute(insert(batch_rejects), [{"batch_id": uuid_of_batch(batch_id), **each} for each in rejects])
+        connection.execute(insert(batch_rejects), [{"batch_id": own, **each} for each in rejects])
 
 
 def tend_all(caller: Caller, *, times: int = 1_000) -> int:

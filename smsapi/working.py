@@ -1,4 +1,4 @@
-"""What a process that sends runs, and what ``smsapi worker`` is: dramatiq's command with ``smsapi.working:boot``.
+"""Processes that send: what each runs, and what ``smsapi worker`` is: dramatiq's command with ``smsapi.working:boot``.
 
 dramatiq starts the processes, passes signals on to them, and ends all of them as soon as one dies (its ``cli.py``).
 Nothing is opened before the fork; each process has its own pools and its own dispatcher, and stops them in order.

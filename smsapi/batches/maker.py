@@ -1,4 +1,4 @@
-"""What keeps batches going, on a thread of its own: rows made into messages, counts added up, ends noticed."""
+"""Batch poller, on a thread of its own: rows made into messages, counts added up, ends noticed."""
 
 import math
 from collections.abc import Callable

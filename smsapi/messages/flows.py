@@ -1,4 +1,4 @@
-"""What waits, as flows: one for each lane, client and sender that has a message due; found without counting them."""
+"""Flows of messages that wait: one for each lane, client and sender with a message due; found without counting them."""
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet

@@ -1,4 +1,4 @@
-"""What applies the reports that were stored and not applied, on a thread of its own: no message waits for it."""
+"""Receipt poller: applies the reports that were stored and not applied, on a thread of its own."""
 
 import math
 from collections.abc import Callable

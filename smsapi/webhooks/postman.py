@@ -1,4 +1,4 @@
-"""What tells the endpoints, on threads of its own: no message waits for a webhook, and no endpoint for another."""
+"""Webhook worker: tells the endpoints on threads of its own, so that nobody waits for a webhook or another endpoint."""
 
 import math
 import threading

@@ -1,7 +1,7 @@
 # The workshop. `make help` lists what it does; CONTRIBUTING.md says when to use which.
 #
 # Needs make, git and python3 with venv; all else is installed by it: Python packages from the lock files, with their
-# hashes, into .venv, and PostgreSQL, Redis and wrk for the tests from Debian's packages where that is allowed.
+# hashes, into a virtual environment, and PostgreSQL, Redis and wrk for the tests from Debian's packages where allowed.
 # pip's own settings (PIP_* and pip.conf) are respected. Paths are relative, so that a checkout may have spaces in its.
 
 .DEFAULT_GOAL := help
@@ -9,7 +9,12 @@
 .SUFFIXES:
 
 PYTHON ?= python3
-BIN := .venv/bin
+# The interpreter that PYTHON is: its version, and a number that tells two builds of one version apart.
+INTERPRETER := $(shell $(PYTHON) -c 'import os, platform, sys, zlib; \
+	print(platform.python_version() + sys.abiflags, zlib.crc32(os.fsencode(os.path.realpath(sys.executable))))')
+# `python3` has .venv, and each interpreter that is named has an environment of its own, such as .venv-3.13.0.
+VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(firstword $(INTERPRETER)))
+BIN := $(VENV)/bin
 # Lines and branches that the tests must run, in percent.
 COVERED := 96
 # Wheels only: building a source package would fetch build tools that no lock file names.
@@ -20,21 +25,21 @@ UV_LOCKED := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --g
 
 ##@ Use
 .PHONY: run
-run: .venv/.run  ## start everything in one process, Plivo simulated
+run: $(VENV)/.run  ## start everything in one process, Plivo simulated
 	$(BIN)/smsapi dev
 
 .PHONY: test
-test: services .venv/.dev  ## run the tests on real PostgreSQL and Redis; ARGS="-k name" chooses
+test: services $(VENV)/.dev  ## run the tests on real PostgreSQL and Redis; ARGS="-k name" chooses
 	$(BIN)/python -m pytest $(ARGS)
 
 # The time limit of a test is for ordinary sizes.
 .PHONY: test-all
-test-all: services .venv/.dev  ## the same with many more made-up examples and full sizes; takes an hour
+test-all: services $(VENV)/.dev  ## the same with many more made-up examples and full sizes; takes an hour
 	SMSAPI_TEST_EXAMPLES=20 $(BIN)/python -m pytest --timeout=1800 $(ARGS)
 
 # pytest's closing line stays the last one: the report is shown only where it falls below the floor.
 .PHONY: coverage
-coverage: services .venv/.dev  ## run the tests, and fail where too few branches are run
+coverage: services $(VENV)/.dev  ## run the tests, and fail where too few branches are run
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage combine --quiet
@@ -43,31 +48,31 @@ coverage: services .venv/.dev  ## run the tests, and fail where too few branches
 
 .PHONY: lint style form types layers
 lint: style form types layers  ## check style, format, types and layers
-style: .venv/.dev
+style: $(VENV)/.dev
 	$(BIN)/ruff check .
-form: .venv/.dev
+form: $(VENV)/.dev
 	$(BIN)/ruff format --check .
-types: .venv/.dev
+types: $(VENV)/.dev
 	$(BIN)/mypy
-layers: .venv/.dev
+layers: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 .PHONY: format
-format: .venv/.dev  ## rewrite the code in the house format
+format: $(VENV)/.dev  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
 .PHONY: bench
-bench: services .venv/.dev  ## run the benchmarks; ARGS="accept" chooses, ARGS=--help tells more
+bench: services $(VENV)/.dev  ## run the benchmarks; ARGS="accept" chooses, ARGS=--help tells more
 	$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: chaos
-chaos: services .venv/.dev  ## break everything under load, for a quarter of an hour, and count; ARGS="--only killed"
+chaos: services $(VENV)/.dev  ## break everything under load, for a quarter of an hour, and count; ARGS="--only killed"
 	$(BIN)/python -m tests.chaos $(ARGS)
 
 ##@ Keep
 .PHONY: openapi
-openapi: .venv/.run  ## write openapi.yaml from the code
+openapi: $(VENV)/.run  ## write openapi.yaml from the code
 	$(BIN)/smsapi openapi > openapi.yaml.new
 	mv openapi.yaml.new openapi.yaml
 
@@ -78,8 +83,8 @@ lock: $(BIN)/uv  ## solve the dependencies again; ARGS=--upgrade takes newer one
 	printf '%s\n' hatchling editables | $(UV_LOCKED) $(ARGS) -c requirements-dev.lock - -o requirements-build.lock
 
 .PHONY: clean
-clean:  ## remove the virtual environment and all that was made
-	rm -rf .venv .hypothesis .mypy_cache .ruff_cache .import_linter_cache .grimp_cache dist .coverage .coverage.*
+clean:  ## remove the virtual environments and all that was made
+	rm -rf .venv .venv-* .hypothesis .mypy_cache .ruff_cache .import_linter_cache .grimp_cache dist .coverage .coverage.*
 	find smsapi tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: help
@@ -87,22 +92,25 @@ help:  ## show this
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { print "\n" substr($$0, 5) } \
 		/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
-# pip is what `python3 -m venv` installs last: where it is, the environment is whole.
-$(BIN)/pip:
-	$(PYTHON) -m venv .venv
+# Named after the interpreter, so that no environment outlives the one that it was made with: where `python3` has become
+# another, .venv is made again. It comes last: where it is, the environment is whole.
+MADE := $(VENV)/.made-by-$(subst $() ,-,$(INTERPRETER))
+$(MADE):
+	$(PYTHON) -m venv --clear $(VENV)
+	touch $@
 
-$(BIN)/uv: | $(BIN)/pip
+$(BIN)/uv: $(MADE)
 	$(PIP_INSTALL) uv
 
 # The project itself is built with what requirements-build.lock names; isolation would fetch whatever is newest.
-.venv/.run: requirements.lock requirements-build.lock pyproject.toml | $(BIN)/pip
+$(VENV)/.run: requirements.lock requirements-build.lock pyproject.toml $(MADE)
 	$(PIP_LOCKED) -r requirements.lock
 	$(PIP_LOCKED) -r requirements-build.lock
 	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@
 
 # All that requirements.lock has is in requirements-dev.lock too, in the same version.
-.venv/.dev: requirements-dev.lock .venv/.run
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 	$(PIP_LOCKED) -r requirements-dev.lock
 	touch $@
 

@@ -1,16 +1,23 @@
 """Logs: one JSON line an event on stderr, with request, client and message ids, and never a text or a whole number."""
 
+import errno
 import json
 import logging
+import os
 import re
+import socket
+import ssl
 import sys
+import threading
 import traceback
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
+from copy import copy
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import PurePath
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 from uuid import UUID
 
 import orjson
@@ -33,8 +40,35 @@ _PREFIX_DIGITS = 4
 _PLAIN = (bool, int, float, type(None))
 _SHOWN_AS_TEXT = (UUID, Decimal, date, datetime, PurePath)
 
-# Errors of the program, which name types, functions and attributes.
-_SPEAK_OF_CODE = AttributeError | NameError | ImportError | TypeError
+# The interpreter's own sentences about names, types and calls: the only ones of a foreign exception that are logged. A
+# library may raise the same types with the value that it did not like, and a sentence that is not here is left out.
+_OF_CODE = AttributeError | ImportError | NameError | TypeError
+_N = r"""['"]?[A-Za-z_][\w.]{0,80}(?:\(\))?['"]?"""
+_SENTENCES = re.compile(
+    "|".join(
+        (
+            rf"(?:(?:module |type object )?{_N} (?:object )?has )?no attribute {_N}",
+            rf"name {_N} is not defined",
+            rf"cannot access (?:local|free) variable {_N} where it is not associated with a value(?: in \w+ scope)?",
+            rf"No module named {_N}|cannot import name {_N} from {_N} \((?:/[^()]*|unknown location)\)",
+            rf"{_N} object is not (?:callable|iterable|subscriptable|reversible|an iterator|a mapping)",
+            rf"{_N} object (?:does not|doesn't) support (?:item (?:assignment|deletion)|the context manager protocol)",
+            rf"(?:object|argument) of type {_N} (?:has no len\(\)|is not (?:a container or )?iterable)",
+            rf"(?:cannot use {_N} as a (?:dict key|set element) \()?unhashable type: {_N}\)?",
+            rf"cannot unpack non-iterable {_N} object",
+            rf"{_N} missing \d+ required (?:positional|keyword-only) arguments?: '\w+'(?:(?:,|,? and) '\w+')*",
+            rf"{_N} takes (?:no arguments|(?:from \d+ to )?\d+ positional arguments? but \d+ (?:was|were) given)",
+            rf"{_N} got (?:an unexpected keyword argument|multiple values for argument) {_N}",
+            rf"unsupported operand type\(s\) for [^\w\s]{{1,3}}: {_N} and {_N}",
+            rf"'[^\w\s]{{1,2}}' not supported between instances of {_N} and {_N}",
+            rf"can only concatenate {_N} \(not {_N}\) to {_N}",
+            rf"{_N} argument must be a string(?:, a bytes-like object)? or a real number, not {_N}",
+            rf"{_N} indices must be integers(?: or slices)?, not {_N}",
+            r"can't (?:compare|subtract) offset-naive and offset-aware datetimes",
+        )
+    )
+)
+_OF_SYSTEM = frozenset(map(os.strerror, errno.errorcode))
 
 
 def mask_numbers(text: str) -> str:
@@ -70,25 +104,45 @@ def scrub(value: Any, name: str = "") -> Any:
 def reason_of(error: BaseException) -> str:
     """Return what may be shown of an exception: its type, and its sentence only where nobody's data can be in it.
 
-    PostgreSQL quotes whole rows in its errors, and Python's own quote the value that they could not read.
+    PostgreSQL quotes whole rows in its errors, and Python's own quote the value that they could not read. Nothing is
+    raised, whatever the exception's ``__str__`` does.
     """
     kind = type(error).__name__
-    if isinstance(error, SmsapiError | _SPEAK_OF_CODE):
-        return f"{kind}: {mask_numbers(str(error))}"
-    return f"{kind}: {error.strerror}" if isinstance(error, OSError) and error.strerror else kind
+    sentence = _sentence_of(error)
+    return f"{kind}: {mask_numbers(sentence)}" if sentence else kind
+
+
+def _sentence_of(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        known = isinstance(error, socket.gaierror | ssl.SSLError)
+        return error.strerror if isinstance(error.strerror, str) and (known or error.strerror in _OF_SYSTEM) else ""
+    with suppress(Exception):
+        said = str(error)
+        if isinstance(error, SmsapiError) or (isinstance(error, _OF_CODE) and _SENTENCES.fullmatch(said)):
+            return said
+    return ""
 
 
 def trace_of(error: BaseException) -> str:
-    """Return where an exception came from and what caused it, innermost cause first, without the exceptions' texts."""
+    """Return where an exception came from and what caused it, innermost cause first, without the exceptions' texts.
+
+    Of the code only the place is told: a source line may be what somebody typed, with a number in it, and Python 3.13
+    and newer quote whole statements, even of code that was given to the interpreter as a string.
+    """
     parts: list[str] = []
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
-        parts.append(f"{''.join(traceback.format_tb(current.__traceback__))}{reason_of(current)}")
+        parts.append(f"{_places(current.__traceback__)}{reason_of(current)}")
         hidden = current.__suppress_context__ or current.__cause__ is not None
         current = current.__cause__ if hidden else current.__context__
     return "\nwhich led to\n".join(reversed(parts))
+
+
+def _places(trace: TracebackType | None) -> str:
+    at = [(frame.f_code.co_filename, line, frame.f_code.co_qualname, "") for frame, line in traceback.walk_tb(trace)]
+    return "".join(traceback.format_list(at))
 
 
 def _exception_of(given: Any) -> BaseException | None:
@@ -131,6 +185,21 @@ def _processors(listener: ErrorListener | None) -> list[Any]:
     ]
 
 
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes the libraries' records to stderr, without what an exception says that they were given."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        shown = copy(record)
+        if isinstance(record.args, tuple):
+            shown.args = tuple(reason_of(each) if isinstance(each, BaseException) else each for each in record.args)
+        return super().format(shown)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Say that a record could not be written. Python would print it with all that it was given."""
+        with suppress(Exception):
+            get_logger().error("log_failed", logger=record.name, exc_info=True)
+
+
 def configure_logging(level: str = "info", *, on_error: ErrorListener | None = None) -> None:
     """Send our events, and those of the libraries, as JSON lines to stderr from this level up.
 
@@ -142,7 +211,7 @@ def configure_logging(level: str = "info", *, on_error: ErrorListener | None = N
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *_processors(on_error)],
@@ -163,6 +232,17 @@ def is_logging_configured() -> bool:
 def log_uncaught(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
     """Log what nobody caught, in place of Python's own traceback, which shows the exception's text."""
     get_logger().error("uncaught", exc_info=error)
+
+
+def log_all_uncaught() -> None:
+    """Log what nobody catches in this process, on any thread, and what Python itself can only ignore."""
+    sys.excepthook = log_uncaught
+    threading.excepthook = lambda given: log_uncaught(
+        given.exc_type, given.exc_value or given.exc_type(), given.exc_traceback
+    )
+    sys.unraisablehook = lambda given: log_uncaught(
+        given.exc_type, given.exc_value or given.exc_type(), given.exc_traceback
+    )
 
 
 def get_logger() -> structlog.typing.FilteringBoundLogger:

@@ -22,7 +22,7 @@ from smsapi.app import build_deps
 from smsapi.deps import Deps
 from smsapi.dispatch.engine import Dispatcher
 from smsapi.dispatch.hints import Hints
-from smsapi.log import configure_logging, get_logger, log_uncaught
+from smsapi.log import configure_logging, get_logger, log_all_uncaught
 from smsapi.metrics import serve_metrics
 from smsapi.sentry import install_sentry
 from smsapi.settings import Settings, read_settings
@@ -84,10 +84,7 @@ def prepare_process(settings: Settings) -> None:
     """Lead all that this process says, uncaught exceptions and warnings too, to the log, and errors to Sentry."""
     configure_logging(settings.log_level, on_error=install_sentry(settings))
     logging.captureWarnings(capture=True)
-    sys.excepthook = log_uncaught
-    threading.excepthook = lambda uncaught: log_uncaught(
-        uncaught.exc_type, uncaught.exc_value or uncaught.exc_type(), uncaught.exc_traceback
-    )
+    log_all_uncaught()
 
 
 def boot() -> None:

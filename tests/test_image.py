@@ -1,6 +1,7 @@
 """Dockerfile, docker-compose.yml and .dockerignore, held against each other and against the service."""
 
 import re
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -71,6 +72,17 @@ def test_no_container_can_write_to_its_root_or_gain_a_right(name):
 def test_the_image_runs_as_nobody_in_particular_and_never_as_root():
     assert int(found(r"^USER (\d+):\d+$", DOCKERFILE)) >= 10000
     assert not [ours for ours in OURS if "user" in COMPOSE["services"][ours]]
+
+
+def test_the_image_ships_a_python_that_the_package_promises_and_that_the_tests_are_run_on():
+    shipped = found(r"^ARG BASE=python:(\d+\.\d+)-slim-bookworm$", DOCKERFILE)
+    bases = {COMPOSE["services"][ours]["build"]["args"]["BASE"] for ours in OURS}
+    assert bases == {f"${{SMSAPI_BASE:-python:{shipped}-slim-bookworm}}"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"Programming Language :: Python :: {shipped}" in project["classifiers"]
+    told = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert f"the image ships {shipped}." in told
+    assert f"make test PYTHON=python{shipped}\n" in told
 
 
 def test_the_context_is_what_the_image_copies_and_nothing_else():

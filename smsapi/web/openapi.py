@@ -1,5 +1,6 @@
 """The specification (OpenAPI 3.1), made from what the routes say of themselves and the schemas that they load with."""
 
+import inspect
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -96,7 +97,8 @@ def _operations(app: Flask) -> Iterator[tuple[Rule, str, Operation, str]]:
         if operation is not None:
             for method in _METHODS:
                 if method in (rule.methods or ()):
-                    yield rule, method, operation, (view.__doc__ or "").strip()
+                    # Python 3.13 takes a docstring's indentation away itself, and before it nothing does.
+                    yield rule, method, operation, inspect.cleandoc(view.__doc__ or "")
 
 
 def _name_of(schema: type[Schema] | Schema | str) -> str:

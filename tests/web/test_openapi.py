@@ -55,6 +55,11 @@ def resolved(document, part):
     return part
 
 
+def test_no_paragraph_of_a_description_is_indented_which_markdown_shows_as_code(document):
+    indented = [name for name, operation in operations(document) if "\n    " in operation["description"]]
+    assert indented == []
+
+
 def test_the_committed_specification_is_what_the_code_makes_byte_for_byte(app):
     assert SPEC.read_bytes() == dump_openapi(app).encode(), "run: make openapi"
 

@@ -143,6 +143,8 @@ def _end_with_the_first_process(graceful_seconds: float) -> None:
 def main() -> None:
     """Run dramatiq's command, whose arguments follow; what it logs itself are JSON lines among ours."""
     configure_logging(read_settings().log_level)
+    # Python 3.14 would have them started by a server of its own, between this process and those that it watches.
+    multiprocessing.set_start_method("fork")
     given = ["smsapi.working:boot", "--threads=1", "--skip-logging", f"--worker-shutdown-timeout={_LISTENERS_STOP_MS}"]
     sys.argv[1:] = [*given, *sys.argv[1:]]
     try:

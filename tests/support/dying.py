@@ -26,7 +26,7 @@ from smsapi.log import configure_logging
 from smsapi.settings import read_settings
 
 LIVE = "-"
-_SECONDS_TO_DIE = 30.0
+_SECONDS_TO_DIE = 60.0
 
 
 def hold_port(port: int) -> socket.socket:

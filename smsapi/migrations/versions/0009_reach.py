@@ -1,0 +1,34 @@
+"""A batch remembers when something of it last changed; attempts without an id and senders' messages have an index."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Add the column and the indexes."""
+    op.add_column("batches", sa.Column("stirred_at", sa.DateTime(timezone=True), nullable=True))
+    for name, table, columns, condition in _INDEXES:
+        where = None if condition is None else sa.text(condition)
+        op.create_index(name, table, columns, postgresql_where=where, sqlite_where=where)
+
+
+def downgrade() -> None:
+    """Take them away again."""
+    for name, table, _, _ in reversed(_INDEXES):
+        op.drop_index(name, table_name=table)
+    op.drop_column("batches", "stirred_at")
+
+
+_INDEXES = (
+    (
+        "ix_message_attempts_unnamed",
+        "message_attempts",
+        ["finished_at"],
+        "outcome = 'accepted' AND provider_uuid IS NULL",
+    ),
+)

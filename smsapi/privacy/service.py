@@ -18,7 +18,7 @@ from smsapi.log import get_logger
 from smsapi.messages.models import Message, messages, to_message
 from smsapi.messages.statuses import FINAL, SENT, WAITING
 from smsapi.messages.store import add_event
-from smsapi.privacy.erasers import ERASERS, Aged, Subject
+from smsapi.privacy.erasers import ERASERS, Aged, Eraser, Subject
 from smsapi.send.after import cancel
 
 log = get_logger()
@@ -142,9 +142,18 @@ def erase_number(world: Deps, number: str) -> Erased:
         canceled += len(waiting)
         left += len(found) - len(waiting) - len(settled)
     for eraser in ERASERS:
-        with world.database.transaction() as connection:
-            rows[eraser.name] += eraser.of_number(connection, number)
+        rows[eraser.name] += _erase_in_parts(world, eraser, number)
     return Erased({eraser.name: rows[eraser.name] for eraser in ERASERS}, canceled, left)
+
+
+def _erase_in_parts(world: Deps, eraser: Eraser, number: str) -> int:
+    changed, place = 0, None
+    while True:
+        with world.database.transaction() as connection:
+            done, place = eraser.of_number(connection, number, place)
+        changed += done
+        if place is None:
+            return changed
 
 
 def _messages_to(world: Deps, number: str) -> Iterator[Sequence[UUID]]:

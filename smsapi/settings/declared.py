@@ -289,7 +289,7 @@ class Settings:
         parsers.whole_number(0, 36500),
         "After how many days text, number, reference and metadata of a settled message are erased, and text and number "
         "of an inbound one. 0: never. A client may have its own.",
-        default=0,
+        default=90,
     )
     gsm7_max_units: int = setting(
         "SMSAPI_GSM7_MAX_UNITS",

@@ -1,4 +1,4 @@
-"""Sizes of tests: few examples, always the same, and small data by default; many at random, and large, in ``make test-all``.
+"""Sizes of tests: few examples, always the same, and small data by default; many, and large, in ``make test-all``.
 
 The variable SMSAPI_TEST_EXAMPLES multiplies how many examples hypothesis makes up; above 1 they are drawn at random.
 """

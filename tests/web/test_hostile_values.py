@@ -22,7 +22,7 @@ HOSTILE = (
     "%ED%A0%80",
     quote("٤١٥٥٥٥٠١٢٣"),
     quote("+١٤١٥٥٥٥٠١٢٣"),
-    quote("＋14155550123"),
+    "%EF%BC%8B14155550123",
     quote("é\u202e😀"),
     "-1",
     "1e309",
@@ -42,7 +42,7 @@ NUMBERS = (
     "%2B04155550123",
     "%2B1415555012312345",
     "0014155550123",
-    quote("＋14155550123"),
+    "%EF%BC%8B14155550123",
     quote("+١٤١٥٥٥٥٠١٢٣"),
 )
 
@@ -72,7 +72,11 @@ def test_no_string_in_a_path_makes_any_route_fail(app, caller):
                 answer = ask(caller, method, path)
                 # Codes are limited by address and such: what matters is that nothing is broken by a string.
                 assert answer.status_code < 500, (method, path, answer.get_json())
-                assert answer.status_code in {400, 401, 403, 404, 405, 415, 422, 429}, (method, path, answer.status_code)
+                assert answer.status_code in {400, 401, 403, 404, 405, 415, 422, 429}, (
+                    method,
+                    path,
+                    answer.status_code,
+                )
                 asked += 1
     assert asked > 25 * len(HOSTILE)
 

@@ -77,6 +77,7 @@ messages = Table(
     Index("ix_messages_client_id_to_number_id", "client_id", "to_number", "id"),
     Index("ix_messages_client_id_reference_id", "client_id", "reference", "id"),
     Index("ix_messages_to_number_id", "to_number", "id"),
+    Index("ix_messages_client_id_sender_id", "client_id", "sender", "id"),
 )
 # Word for word the conditions of the partial indexes below: SQLite uses an index only for a query that repeats it.
 WAITS = text("messages.status IN ('queued', 'scheduled') AND messages.due_at IS NOT NULL")

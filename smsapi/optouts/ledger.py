@@ -34,6 +34,7 @@ from smsapi.optouts.models import (
     scope_of,
     to_opt_out,
 )
+from smsapi.optouts.words import plain_words
 
 _INSERT_LINE = insert(opt_out_log)
 _KEY = ("number", "test", "holds_for")
@@ -345,9 +346,18 @@ def forget_old_words(connection: Connection, client_id: UUID | None, until: date
     lines = select(rows.id, rows.evidence).where(WITH_WORDS, rows.client_id == client_id, rows.at <= until)
     found = connection.execute(lines.order_by(rows.at).limit(limit).with_for_update(skip_locked=True)).all()
     for row in found:
-        values = {"evidence": _without_words(row.evidence), "forgotten_at": until}
+        values = {"evidence": _proof_alone(row.evidence), "forgotten_at": until}
         connection.execute(update(opt_out_log).where(rows.id == row.id).values(values))
     return max(len(ids), len(found))
+
+
+def _proof_alone(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the evidence without what was said; a text that is nothing but the word that was obeyed is the proof."""
+    kept = _without_words(evidence)
+    said, word = evidence.get("text"), evidence.get("keyword")
+    if isinstance(said, str) and word and plain_words(said) == word:
+        kept["text"] = said
+    return kept
 
 
 def _without_words(evidence: Mapping[str, Any]) -> dict[str, Any]:

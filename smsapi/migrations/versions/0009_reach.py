@@ -33,6 +33,7 @@ _INDEXES = (
         ["finished_at"],
         "outcome = 'accepted' AND provider_uuid IS NULL",
     ),
+    ("ix_messages_client_id_sender_id", "messages", ["client_id", "sender", "id"], None),
     ("ix_opt_outs_reason", "opt_outs", ["client_id", "at"], "reason IS NOT NULL"),
     ("ix_opt_out_log_words", "opt_out_log", ["client_id", "at"], "forgotten_at IS NULL"),
 )

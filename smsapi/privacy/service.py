@@ -157,12 +157,21 @@ def _erase_in_parts(world: Deps, eraser: Eraser, number: str) -> int:
 
 
 def _messages_to(world: Deps, number: str) -> Iterator[Sequence[UUID]]:
+    rows = messages.c
     with world.database.read() as connection:
-        # By client, as the index is.
-        for row in connection.execute(select(clients.c.id)).all():
-            own = (messages.c.client_id == row.id, messages.c.to_number == number)
-            ids = [each.id for each in connection.execute(select(messages.c.id).where(*own))]
-            yield from (ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH))
+        of_clients = connection.execute(select(clients.c.id)).scalars().all()
+    # By client, as the index is, and a part at a time.
+    for client_id in of_clients:
+        ids: Sequence[UUID] = ()
+        own = select(rows.id).where(rows.client_id == client_id, rows.to_number == number).order_by(rows.id)
+        while True:
+            with world.database.read() as connection:
+                behind = own.where(rows.id > ids[-1]) if ids else own
+                ids = connection.execute(behind.limit(_BATCH)).scalars().all()
+            if ids:
+                yield ids
+            if len(ids) < _BATCH:
+                break
 
 
 def _erase(world: Deps, connection: Connection, found: Sequence[Message], by: Mapping[str, Any]) -> Counter[str]:

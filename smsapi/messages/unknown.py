@@ -36,7 +36,7 @@ def read_unknown(connection: Connection) -> UnknownMessages:
     """Return how it stands with the messages that are unknown."""
     row = connection.execute(_OLDEST).one()
     reasons = Counter(_reason_of(data) for data in connection.execute(_WHY_HELD).scalars())
-    return UnknownMessages(row.count, row.oldest, row.looked_for, dict(reasons), read_list_trouble(connection))
+    return UnknownMessages(row.messages, row.oldest, row.looked_for, dict(reasons), read_list_trouble(connection))
 
 
 def oldest_unknown_at(connection: Connection) -> datetime | None:
@@ -67,7 +67,7 @@ _LIVE: Final = (
     .subquery("live")
 )
 _OLDEST: Final = select(
-    func.count().label("count"),
+    func.count().label("messages"),
     func.min(_LIVE.c.since).label("oldest"),
     func.min(_LIVE.c.since).filter(_LIVE.c.due_at.is_not(None)).label("looked_for"),
 ).select_from(_LIVE)

@@ -183,7 +183,7 @@ def test_metrics_queue_status_and_doctor_say_for_how_long_and_why(make_app, data
     caller = new_caller(app)
     assert "\nsmsapi_unknown_oldest_seconds 0.0\n" in app.test_client().get("/metrics").text
     _, because, check = seen_from_outside(database_url, simulator)
-    assert (because["oldest_seconds"], check["state"]) == (0, "ok")
+    assert (because["oldest_seconds"], check["state"], check["detail"]) == (0, "ok", "no message is unknown")
     caller.send(on_unknown="hold")
     caller.send(to="+14155559002")
     clock.advance(HOURS)

@@ -209,7 +209,9 @@ def _is_wanted(world: Deps, now: datetime) -> bool:
 
 def _after_failure(world: Deps, retry_after_seconds: float | None) -> float:
     wait = world.retry_policy.delay(_AS_AFTER_ATTEMPT, retry_after_seconds, world.random)
-    return min(max(wait, world.settings.dispatch_sweep_seconds), _LONGEST_AFTER_FAILURE_SECONDS)
+    # The policy bounds what a message waits for; the list is asked no sooner than Plivo says.
+    wait = max(wait, retry_after_seconds or 0.0, world.settings.dispatch_sweep_seconds)
+    return min(wait, _LONGEST_AFTER_FAILURE_SECONDS)
 
 
 def _reason_of(failed: LookupFailed) -> str:

@@ -339,10 +339,10 @@ def test_one_that_could_not_be_asked_for_in_time_stays_sent_and_an_event_says_th
     app, caller, (message,) = make(receipt_give_up_seconds=6 * HOURS)
     world = world_of(app)
     world.provider.listed = [NOTHING if isinstance(trouble, str) else trouble]
+    clock.advance(3 * HOURS)
     if isinstance(trouble, str):
         with world.database.transaction() as connection:
             connection.execute(insert(gates), {"key": "pace:list", "opens_at": far(clock), "detail": {}})
-    clock.advance(3 * HOURS)
     for _ in range(8):
         look(app)
         clock.advance(HOURS)

@@ -28,6 +28,7 @@ from smsapi.limits.memory import MemoryStore
 from smsapi.limits.redis import RedisStore
 from smsapi.limits.store import LimitStore
 from smsapi.messages.flows import measure_due
+from smsapi.messages.unknown import oldest_unknown_at
 from smsapi.messages.views import blueprint as messages_blueprint
 from smsapi.metrics import Metrics
 from smsapi.optouts.views import blueprint as optouts_blueprint
@@ -139,8 +140,15 @@ def build_deps(settings: Settings, **replacements: Any) -> Deps:
     world.metrics.watch(
         limits_degraded=lambda: isinstance(world.limits, FallbackStore) and world.limits.degraded,
         stops=lambda: _stops(world),
+        unknown_age=lambda: _unknown_age(world),
     )
     return world
+
+
+def _unknown_age(world: Deps) -> float:
+    with world.database.read() as connection:
+        oldest = oldest_unknown_at(connection)
+    return 0.0 if oldest is None else max(0.0, (world.clock.now() - oldest).total_seconds())
 
 
 def _require(settings: Settings, *, has_provider: bool) -> None:

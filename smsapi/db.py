@@ -6,7 +6,23 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import JSON, Connection, DateTime, Dialect, MetaData, Table, create_engine, event, func, select
+from sqlalchemy import (
+    JSON,
+    Column,
+    ColumnElement,
+    Connection,
+    DateTime,
+    Dialect,
+    MetaData,
+    Table,
+    and_,
+    create_engine,
+    event,
+    func,
+    select,
+    true,
+    tuple_,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Engine, ExceptionContext, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -133,6 +149,23 @@ def try_lock(connection: Connection, lock: int) -> bool:
     if connection.dialect.name != "postgresql":
         return True
     return bool(connection.execute(select(func.pg_try_advisory_xact_lock(lock))).scalar_one())
+
+
+def part_after(
+    connection: Connection, key: Sequence[Column[Any]], place: Sequence[Any] | None, size: int
+) -> tuple[ColumnElement[bool], Sequence[Any] | None]:
+    """Return the condition of the next ``size`` rows of a table behind ``place``, and the place of its last row.
+
+    ``key`` is what the rows are in order of, by an index. A place of None is the start, and one that is returned says
+    that this is the last part: a walk over a large table of any size is many short statements.
+    """
+    columns = tuple_(*key)
+    behind: ColumnElement[bool] = true() if place is None else columns > tuple_(*place)
+    query = select(*key).where(behind).order_by(*key).offset(size - 1).limit(1)
+    last = connection.execute(query).one_or_none()
+    if last is None:
+        return behind, None
+    return and_(behind, columns <= tuple_(*last)), tuple(last)
 
 
 def call_it_news(connection: Connection) -> None:

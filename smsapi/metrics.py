@@ -23,6 +23,7 @@ class Metrics:
         self._registry = registry
         self._limits_degraded: Callable[[], bool] = lambda: False
         self._stops: Callable[[], AbstractSet[str]] = frozenset
+        self._unknown_age: Callable[[], float] = lambda: 0.0
         self._requests = Histogram(
             "smsapi_request_seconds",
             "Requests by route and status.",
@@ -71,6 +72,13 @@ class Metrics:
             multiprocess_mode="mostrecent",
         )
 
+        self._unknown_oldest = Gauge(
+            "smsapi_unknown_oldest_seconds",
+            "Age of the oldest message whose outcome is unknown, those held for a person included; 0 where none is.",
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
+
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request; a method that HTTP does not know is not a label of its own."""
         known = method if method in {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"} else "other"
@@ -97,9 +105,19 @@ class Metrics:
         """Count an attempt to tell an endpoint: delivered, or refused where it answered otherwise or not at all."""
         self._webhooks.labels(outcome).observe(seconds)
 
-    def watch(self, *, limits_degraded: Callable[[], bool], stops: Callable[[], AbstractSet[str]]) -> None:
-        """Set what ``refresh`` and ``expose`` look up; ``stops`` names the gates at which all sending stops."""
-        self._limits_degraded, self._stops = limits_degraded, stops
+    def watch(
+        self,
+        *,
+        limits_degraded: Callable[[], bool],
+        stops: Callable[[], AbstractSet[str]],
+        unknown_age: Callable[[], float],
+    ) -> None:
+        """Set what ``refresh`` and ``expose`` look up.
+
+        ``stops`` names the gates at which all sending stops, ``unknown_age`` is that of the oldest unknown message in
+        seconds.
+        """
+        self._limits_degraded, self._stops, self._unknown_age = limits_degraded, stops, unknown_age
 
     def refresh(self) -> None:
         """Look up how things stand in this process; the others that share a directory see no more than was written."""
@@ -112,6 +130,7 @@ class Metrics:
             stopped = self._stops()
             for gate in STOPS:
                 self._stopped.labels(gate).set(gate in stopped)
+            self._unknown_oldest.set(self._unknown_age())
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self._registry)
         registry = CollectorRegistry()

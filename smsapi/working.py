@@ -33,6 +33,9 @@ log = get_logger()
 # How long dramatiq waits for its own threads, which only hear hints, once the dispatcher has stopped.
 _LISTENERS_STOP_MS: Final = 5000
 _LAST_SECONDS: Final = 10.0
+_NO_PUBLIC_URL: Final = (
+    "SMSAPI_PUBLIC_URL is not set: Plivo cannot report here, so no delivery is ever known and no STOP is heard"
+)
 
 
 class Sending:
@@ -48,6 +51,8 @@ class Sending:
 
     def start(self) -> None:
         """Start to send, and to tell the other processes of what is stored here."""
+        if self._world.settings.public_url is None:
+            log.warning("deliveries_are_never_known", reason=_NO_PUBLIC_URL)
         if self._timekeeper is not None:
             self._timekeeper.start()
         if self._dispatcher is not None:

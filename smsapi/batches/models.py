@@ -82,6 +82,8 @@ batches = Table(
     # From which its rate is reckoned: how many had left by then.
     Column("mark_at", UtcDateTime),
     Column("mark_left", Integer, nullable=False),
+    # When something of it last changed. NULL: not since this is written down.
+    Column("stirred_at", UtcDateTime),
     Column("created_at", UtcDateTime, nullable=False),
     Column("accepted_at", UtcDateTime),
     Column("started_at", UtcDateTime),
@@ -199,6 +201,7 @@ class Batch:
     started_at: datetime | None
     canceled_at: datetime | None
     finished_at: datetime | None
+    stirred_at: datetime | None = None
 
     @property
     def total(self) -> int:

@@ -21,7 +21,7 @@ from smsapi.events.store import insert_events, record_event
 from smsapi.ids import new_id, show_id
 from smsapi.messages.lanes import NAMES as LANES
 from smsapi.messages.models import WAITS, messages
-from smsapi.messages.statuses import CANCELED, QUEUED, SCHEDULED, SENT, WAITING
+from smsapi.messages.statuses import CANCELED, QUEUED, SCHEDULED, SENT, UNKNOWN, WAITING
 
 # Made and waiting at once: some seconds' worth, so that those who send never wait for the next part.
 MOST_WAITING: Final = 5_000
@@ -32,6 +32,9 @@ _QUIET: Final = timedelta(seconds=3)
 # Of a fresh batch, which may be a small one: somebody looks on.
 _FRESH: Final = timedelta(seconds=10)
 _WHILE_FRESH: Final = timedelta(seconds=0.5)
+# All that is open is in doubt: after a while, a part of the time that nothing changed. Whoever resolves one wakes it.
+_IN_DOUBT_LONGEST: Final = timedelta(minutes=5)
+_IN_DOUBT_PART: Final = 10
 _SCHEDULED: Final = timedelta(minutes=1)
 # What comes in after the end are Plivo's reports: many at first, then ever fewer.
 _REPORTS_LONGEST: Final = timedelta(minutes=10)
@@ -179,7 +182,7 @@ def _written(
     stirred: bool,
     look_at: datetime | None,
 ) -> Batch:
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"stirred_at": now} if stirred else {}
     if batch.started_at is None and any(counts[each] for each in HAS_LEFT):
         values |= {"started_at": now, "mark_at": now, "mark_left": count_over(batch, counts)}
         if batch.status in {models.QUEUED, models.SCHEDULED}:
@@ -222,12 +225,23 @@ def _next_look(
         return now if has_room else min(batch.send_at, now + _SCHEDULED)
     is_fresh = now - (batch.send_at or batch.accepted_at or now) < _FRESH
     if not stirred:
-        return now + (_WHILE_FRESH if is_fresh else _QUIET)
+        quiet = _in_doubt(batch, now) if _only_doubts(batch, counts) else _QUIET
+        return now + (_WHILE_FRESH if is_fresh else quiet)
     if batch.canceled_at is not None:
         return now if any(counts[status] for status in WAITING) else now + _NEXT
     if batch.made < batch.accepted:
         return now if has_room else now + _SOON
     return now + (_WHILE_FRESH if is_fresh else _NEXT)
+
+
+def _only_doubts(batch: Batch, counts: Mapping[str, int]) -> bool:
+    """Say whether nothing of the batch will leave by itself: what is open may be held for a person."""
+    return batch.made == batch.accepted and not any(counts[status] for status in OPEN if status != UNKNOWN)
+
+
+def _in_doubt(batch: Batch, now: datetime) -> timedelta:
+    quiet_since = batch.stirred_at or batch.started_at or batch.accepted_at or now
+    return max(_QUIET, min(_IN_DOUBT_LONGEST, (now - quiet_since) / _IN_DOUBT_PART))
 
 
 def _next_reports(counts: Mapping[str, int], now: datetime, finished_at: datetime, *, stirred: bool) -> datetime | None:

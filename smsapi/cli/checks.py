@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 
 from smsapi import migrations
 from smsapi.cli.admin import open_database
-from smsapi.cli.queue import describe_stop
+from smsapi.cli.queue import describe_stop, describe_unknown
 from smsapi.clock import Clock
 from smsapi.db import Database
 from smsapi.ids import new_id, show_id
@@ -31,6 +31,7 @@ from smsapi.limits.store import LimitStoreDown
 from smsapi.log import reason_of
 from smsapi.messages.backlog import LaneBacklog, measure
 from smsapi.messages.lanes import NAMES, TEST
+from smsapi.messages.unknown import read_unknown
 from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, read_stops
 from smsapi.plivo.answers import parsed_object
 from smsapi.plivo.client import PLIVO_ORIGIN
@@ -46,6 +47,8 @@ LATE_SECONDS: Final = 60.0
 _WATCH_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 0.5
 _PATIENCE_SECONDS: Final = 5.0
+# Two or three looks at Plivo's list beyond its first.
+_UNKNOWN_LATE: Final = timedelta(minutes=5)
 # Plivo dates its answers to the second.
 _DATE_STEP: Final = timedelta(seconds=1)
 
@@ -261,7 +264,8 @@ def _judge_credit(account: Mapping[str, Any]) -> Verdict:
 def _check_public_url(patient: Patient) -> Verdict:
     url = patient.settings.public_url
     if url is None:
-        return skipped("SMSAPI_PUBLIC_URL is not set: Plivo is asked for no delivery reports")
+        said = "SMSAPI_PUBLIC_URL is not set: no delivery is ever known, and no STOP is heard."
+        return failed(said, "Set it to where Plivo reaches this service; without it messages stay sent for ever.")
     if not url.startswith("https:") and patient.settings.plivo_url is None:
         return failed("SMSAPI_PUBLIC_URL is not https: numbers would travel in the clear.", "Put TLS in front.")
     answered = patient.ask("GET", f"{url}/healthz")
@@ -346,6 +350,18 @@ def _check_stops(_patient: Patient) -> Verdict:
     return failed(" ".join(describe_stop(gate) for gate in closed), " ".join(todo))
 
 
+def _check_unknown(patient: Patient) -> Verdict:
+    with open_database() as store, store.read() as connection:
+        unknown = read_unknown(connection)
+    now = patient.clock.now()
+    late = timedelta(seconds=patient.settings.reconcile_after_seconds) + _UNKNOWN_LATE
+    since = unknown.looked_for_since
+    if not unknown.held_because and (since is None or now - since <= late):
+        return passed(f"{unknown.count} unknown, none for long" if unknown.count else "no message is unknown")
+    advice = "Decide about those held: smsapi messages resolve ID." if unknown.held_because else "Mend what it says."
+    return failed(describe_unknown(unknown, now), advice)
+
+
 Check = tuple[str, Sequence[str], Callable[[Patient], Verdict]]
 # By name, in this order, after what each needs to have passed.
 CHECKS: Final[Sequence[Check]] = (
@@ -360,4 +376,5 @@ CHECKS: Final[Sequence[Check]] = (
     ("signature", ("public_url",), _check_signature),
     ("dispatcher", ("migrations",), _check_dispatcher),
     ("stops", ("migrations",), _check_stops),
+    ("unknown", ("migrations",), _check_unknown),
 )

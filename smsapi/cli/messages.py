@@ -23,7 +23,7 @@ from smsapi.messages.models import Message, message_attempts
 from smsapi.messages.present import present_event, present_message
 from smsapi.messages.statuses import FINAL, QUEUED, UNKNOWN
 from smsapi.messages.store import add_event, get_message, hold_message
-from smsapi.send.after import OUTCOMES, Outcome, resolve
+from smsapi.send.after import OUTCOMES, Outcome, resolve, wake_batch
 from smsapi.send.change import change
 from smsapi.settings import read_settings
 from smsapi.timekeeping import set_clock_of
@@ -102,8 +102,10 @@ def retry(*, message_id: UUID) -> None:
 )
 def resolve_message(*, message_id: UUID, outcome: Outcome) -> None:
     """Say what became of the message ID, whose outcome is unknown."""
-    with _opened_world() as world, world.database.transaction() as connection:
-        settled = resolve(world, connection, hold_message(connection, message_id), outcome, by=_BY)
+    with _opened_world() as world:
+        with world.database.transaction() as connection:
+            settled = resolve(world, connection, hold_message(connection, message_id), outcome, by=_BY)
+        wake_batch(world, settled)
     click.echo(f"{show_id('msg', message_id)} is {settled.status} now.")
 
 

@@ -14,6 +14,7 @@ from smsapi.db import Database
 from smsapi.errors import SmsapiError
 from smsapi.messages.backlog import LaneBacklog, Unsettled, count_unsettled, measure
 from smsapi.messages.lanes import MARKETING, NAMES, OTP, TRANSACTIONAL
+from smsapi.messages.unknown import UnknownMessages, read_unknown
 from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, Gate, close_gate, open_gate, read_gates, read_stops
 from smsapi.pacing.tolls import ACCOUNT_SEGMENTS, REQUESTS, SENDER_PREFIX, tolls_of
 from smsapi.settings import Settings, read_settings
@@ -50,7 +51,7 @@ def status(*, as_json: bool) -> None:
     with open_database() as store, store.read() as connection:
         now = set_clock_of(store).now()
         lanes, unsettled = measure(connection, now), count_unsettled(connection, now)
-        stops = read_stops(connection)
+        stops, unknown = read_stops(connection), read_unknown(connection)
     paces = paces_of(settings)
     if as_json:
         print_json(
@@ -60,12 +61,14 @@ def status(*, as_json: bool) -> None:
                 "sending": unsettled.sending,
                 "unknown": unsettled.in_doubt + unsettled.held,
                 "held": unsettled.held,
+                "unknown_because": _present_unknown(unknown, now),
                 "stops": [_present_stop(gate) for gate in stops],
                 "paces": paces,
             }
         )
         return
-    for line in (*_table(lanes, now), _underway(unsettled), *map(describe_stop, stops), _describe_paces(paces)):
+    why = [line for line in (describe_unknown(unknown, now),) if line]
+    for line in (*_table(lanes, now), _underway(unsettled), *why, *map(describe_stop, stops), _describe_paces(paces)):
         click.echo(line)
 
 
@@ -189,6 +192,30 @@ def describe_stop(gate: Gate) -> str:
     subject = _object(gate.key.partition(":")[2] or None)
     reason = f" ({detail['reason']})" if detail.get("reason") else ""
     return f"Paused: {subject}, {since}, by {detail.get('by', 'somebody')}{reason}. To go on: {_resuming(gate.key)}"
+
+
+def describe_unknown(unknown: UnknownMessages, now: datetime) -> str:
+    """Return sentences that say how long messages have been unknown and why; empty where none is."""
+    if unknown.oldest_at is None:
+        return ""
+    said = [f"The oldest unknown message is so since {rfc3339(unknown.oldest_at)} ({_age(unknown, now):.0f} s)."]
+    if unknown.trouble is not None:
+        said.append(f"{unknown.trouble.reason}, since {unknown.trouble.since}.")
+    said += [f"Held for a person: {count} ({reason})." for reason, count in unknown.held_because.items()]
+    return " ".join(said)
+
+
+def _age(unknown: UnknownMessages, now: datetime) -> float:
+    return 0.0 if unknown.oldest_at is None else max(0.0, (now - unknown.oldest_at).total_seconds())
+
+
+def _present_unknown(unknown: UnknownMessages, now: datetime) -> dict[str, Any]:
+    trouble = unknown.trouble
+    return {
+        "oldest_seconds": round(_age(unknown, now), 3),
+        "list": None if trouble is None else {"reason": trouble.reason, "since": trouble.since},
+        "held": dict(unknown.held_because),
+    }
 
 
 def _present_stop(gate: Gate) -> dict[str, Any]:

@@ -213,10 +213,17 @@ def _may_read(caller: Caller) -> ColumnElement[bool]:
     return or_(own, inbound_messages.c.client_id.is_(None)) if "admin" in caller.scopes else own
 
 
-def forget_number(connection: Connection, number: str) -> int:
-    """Erase what the number texted to us, and the number itself; return from how many inbound messages."""
+def forget_number(connection: Connection, number: str, *, limit: int) -> int:
+    """Erase what the number texted to us, and the number itself; return from how many inbound messages.
+
+    With as many as ``limit`` there may be more.
+    """
     rows = inbound_messages.c
-    return connection.execute(update(inbound_messages).where(rows.from_number == number).values(_ERASED)).rowcount
+    some = select(rows.id).where(rows.from_number == number).order_by(rows.id).limit(limit).with_for_update()
+    ids = connection.execute(some).scalars().all()
+    if not ids:
+        return 0
+    return connection.execute(update(inbound_messages).where(rows.id.in_(ids)).values(_ERASED)).rowcount
 
 
 def forget_old(connection: Connection, client_id: UUID | None, until: datetime, *, limit: int) -> int:

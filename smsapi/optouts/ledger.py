@@ -5,7 +5,7 @@ as it is taken, and again in the transaction that begins an attempt; :func:`hold
 begins between the two sides of an opt-out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -21,13 +21,27 @@ from smsapi.events.store import record_event
 from smsapi.ids import new_id, show_id
 from smsapi.messages.models import Message, messages
 from smsapi.messages.statuses import SENDING, WAITING
-from smsapi.optouts.models import OptOut, Proof, Scope, Source, blocks, opt_out_log, opt_outs, scope_of, to_opt_out
+from smsapi.optouts.models import (
+    WITH_REASON,
+    WITH_WORDS,
+    OptOut,
+    Proof,
+    Scope,
+    Source,
+    blocks,
+    opt_out_log,
+    opt_outs,
+    scope_of,
+    to_opt_out,
+)
+from smsapi.optouts.words import plain_words
 
 _INSERT_LINE = insert(opt_out_log)
 _KEY = ("number", "test", "holds_for")
 _IMPORT_BATCH = 500
 # What of a line's evidence somebody said or wrote, and what stands there once it is forgotten.
 _WORDS: Final[Mapping[str, Any]] = {"text": "", "reason": None}
+_HISTORY_PART = 2_000
 _CALL_LOOKS = 100
 _CALL_LOOK_SECONDS = 0.02
 
@@ -184,23 +198,47 @@ def hold_waiting(connection: Connection, number: str) -> None:
     An attempt that is being begun at this moment is waited for, and one that begins afterwards sees the opt-out.
     """
     rows = messages.c
-    query = select(rows.id).where(rows.to_number == number, rows.status.in_(sorted(WAITING))).order_by(rows.id)
-    connection.execute(query.with_for_update()).all()
+    for ids in _texts_to(connection, number, WAITING):
+        connection.execute(select(rows.id).where(rows.id.in_(ids)).order_by(rows.id).with_for_update()).all()
 
 
 def let_calls_end(world: Deps, number: str) -> None:
     """Wait until calls to Plivo that had begun before an opt-out was committed are over, two seconds at most."""
-    rows = messages.c
-    query = select(rows.id).where(rows.to_number == number, rows.status == SENDING, ~rows.test).limit(1)
     with world.database.transaction() as connection:
         # What was accepted while the opt-out was being committed was not there to be held before, and may be about to
         # begin without having seen it.
         hold_waiting(connection, number)
+    with world.database.read() as connection:
+        # Whatever begins from now on has seen the opt-out, so that these are all.
+        calling = [each for ids in _texts_to(connection, number, {SENDING}) for each in ids]
+    rows = messages.c
     for _ in range(_CALL_LOOKS):
-        with world.database.read() as connection:
-            if connection.execute(query).first() is None:
-                return
+        if not calling:
+            return
         world.clock.sleep(_CALL_LOOK_SECONDS)
+        with world.database.read() as connection:
+            still = select(rows.id).where(rows.id.in_(calling), rows.status == SENDING, ~rows.test)
+            calling = list(connection.execute(still).scalars())
+
+
+def _texts_to(connection: Connection, number: str, statuses: Collection[str]) -> Iterator[Sequence[UUID]]:
+    """Yield the ids of the messages to the number that stand so, in their order.
+
+    Of a number with a long history a part at a time, none of which takes long.
+    """
+    rows = messages.c
+    after: UUID | None = None
+    while True:
+        query = select(rows.id, rows.status, rows.test).where(rows.to_number == number)
+        if after is not None:
+            query = query.where(rows.id > after)
+        found = connection.execute(query.order_by(rows.id).limit(_HISTORY_PART)).all()
+        wanted = [row.id for row in found if row.status in statuses and not (row.test and row.status == SENDING)]
+        if wanted:
+            yield wanted
+        if len(found) < _HISTORY_PART:
+            return
+        after = found[-1].id
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,18 +313,52 @@ def import_opt_outs(
     return added
 
 
-def forget_words(connection: Connection, number: str) -> int:
+def forget_words(connection: Connection, number: str, after: UUID | None, *, limit: int) -> tuple[int, UUID | None]:
     """Take out what the number's texts said, and what callers wrote of why it opted out, or in.
 
-    Return from how many entries and lines of the trail. They themselves stay: without them the person would be texted
-    again.
+    Return from how many entries and lines of the trail, and behind which line the next call goes on (None: it was the
+    last). They themselves stay: without them the person would be texted again.
     """
     own = (opt_outs.c.number == number, opt_outs.c.reason.is_not(None))
     changed = connection.execute(update(opt_outs).where(*own).values(reason=None)).rowcount
     rows = opt_out_log.c
-    for row in connection.execute(select(rows.id, rows.evidence).where(rows.number == number)).all():
-        kept = {name: _WORDS.get(name, value) for name, value in row.evidence.items()}
+    query = select(rows.id, rows.evidence).where(rows.number == number).order_by(rows.id).limit(limit)
+    found = connection.execute(query if after is None else query.where(rows.id > after)).all()
+    for row in found:
+        kept = _without_words(row.evidence)
         if kept != row.evidence:
             connection.execute(update(opt_out_log).where(rows.id == row.id).values(evidence=kept))
             changed += 1
-    return changed
+    return changed, found[-1].id if len(found) == limit else None
+
+
+def forget_old_words(connection: Connection, client_id: UUID | None, until: datetime, *, limit: int) -> int:
+    """Take the same out of what was entered until then for a client (None: for all that use a sender); a part of it.
+
+    Return from how many; with ``limit`` or more there may be more to do. Who is opted out, from when on and how that
+    came to be, stays.
+    """
+    entries, rows = opt_outs.c, opt_out_log.c
+    old = select(entries.id).where(WITH_REASON, entries.client_id == client_id, entries.at <= until)
+    ids = connection.execute(old.order_by(entries.at).limit(limit).with_for_update(skip_locked=True)).scalars().all()
+    if ids:
+        connection.execute(update(opt_outs).where(entries.id.in_(ids)).values(reason=None))
+    lines = select(rows.id, rows.evidence).where(WITH_WORDS, rows.client_id == client_id, rows.at <= until)
+    found = connection.execute(lines.order_by(rows.at).limit(limit).with_for_update(skip_locked=True)).all()
+    for row in found:
+        values = {"evidence": _proof_alone(row.evidence), "forgotten_at": until}
+        connection.execute(update(opt_out_log).where(rows.id == row.id).values(values))
+    return max(len(ids), len(found))
+
+
+def _proof_alone(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the evidence without what was said; a text that is nothing but the word that was obeyed is the proof."""
+    kept = _without_words(evidence)
+    said, word = evidence.get("text"), evidence.get("keyword")
+    if isinstance(said, str) and word and plain_words(said) == word:
+        kept["text"] = said
+    return kept
+
+
+def _without_words(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _WORDS.get(name, value) for name, value in evidence.items()}

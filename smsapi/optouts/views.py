@@ -15,13 +15,13 @@ from smsapi.errors import InvalidInput, NotFound, ScopeMissing, UnsupportedMedia
 from smsapi.ids import show_id
 from smsapi.optouts import files, ledger, schemas
 from smsapi.optouts.models import OptOut, Proof, Scope
-from smsapi.sms.phone import InvalidNumber, parse_number
 from smsapi.web.answers import answer
 from smsapi.web.body import load_optional_body, load_query, read_text_body
 from smsapi.web.context import deps, to_response
 from smsapi.web.fields import StrictSchema
 from smsapi.web.operations import operation
 from smsapi.web.pagination import Page, PageQuery, page_of
+from smsapi.web.paths import number_in_path
 
 blueprint = Blueprint("optouts", __name__)
 
@@ -104,7 +104,7 @@ def get_opt_out(number: str) -> Response:
     """Return the oldest entry for the number that holds for the client, and all of them; 404 where there is none."""
     load_query(_no_query, dict)
     with deps().database.read() as connection:
-        found = ledger.entries_of(connection, _mine(), number)
+        found = ledger.entries_of(connection, _mine(), number_in_path(number))
     if not found:
         raise NotFound("The number is not opted out.")
     shown = [present_opt_out(entry) for entry in found]
@@ -122,7 +122,7 @@ def list_opt_out_history(number: str) -> Response:
     """Return all that was ever entered of the number and concerns the client, oldest first, with its proof."""
     load_query(_no_query, dict)
     with deps().database.read() as connection:
-        found = ledger.trail_of(connection, _mine(), _e164(number))
+        found = ledger.trail_of(connection, _mine(), number_in_path(number))
     return to_response(answer({"data": [_present_proof(proof) for proof in found]}))
 
 
@@ -141,7 +141,7 @@ def put_opt_out(number: str) -> Response:
     """
     order = load_optional_body(_order, schemas.OptOutOrder)
     world, who = deps(), caller()
-    scope = _scope(who, _e164(number), _sender_of(world, who, order))
+    scope = _scope(who, number_in_path(number), _sender_of(world, who, order))
     evidence = {"key_id": show_id("key", who.key.id), "reason": order.reason}
     with world.database.transaction() as connection:
         ledger.opt_out(connection, scope, source="api", at=world.clock.now(), evidence=evidence, reason=order.reason)
@@ -168,7 +168,7 @@ def delete_opt_out(number: str) -> Response:
     order = load_optional_body(_order, schemas.OptOutOrder)
     world, who = deps(), caller()
     with world.database.transaction() as connection:
-        found = [entry.scope for entry in ledger.entries_of(connection, _mine(), number)]
+        found = [entry.scope for entry in ledger.entries_of(connection, _mine(), number_in_path(number))]
         wanted = _wanted(world, who, order, found)
         evidence = {"key_id": show_id("key", who.key.id), "reason": order.reason}
         ledger.opt_in(connection, wanted, source="api", at=world.clock.now(), evidence=evidence)
@@ -206,13 +206,6 @@ def _sender_of(world: Deps, who: Caller, order: schemas.OptOutOrder) -> str | No
     if sender is None:
         raise InvalidInput.at("/from", "The client has no default sender; name one.")
     return sender
-
-
-def _e164(number: str) -> str:
-    try:
-        return parse_number(number).e164
-    except InvalidNumber as error:
-        raise InvalidInput.at("/number", str(error)) from None
 
 
 def _read_csv_body() -> str:

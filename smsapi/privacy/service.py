@@ -18,7 +18,7 @@ from smsapi.log import get_logger
 from smsapi.messages.models import Message, messages, to_message
 from smsapi.messages.statuses import FINAL, SENT, WAITING
 from smsapi.messages.store import add_event
-from smsapi.privacy.erasers import ERASERS, Aged, Subject
+from smsapi.privacy.erasers import ERASERS, Aged, Eraser, Subject
 from smsapi.send.after import cancel
 
 log = get_logger()
@@ -142,18 +142,36 @@ def erase_number(world: Deps, number: str) -> Erased:
         canceled += len(waiting)
         left += len(found) - len(waiting) - len(settled)
     for eraser in ERASERS:
-        with world.database.transaction() as connection:
-            rows[eraser.name] += eraser.of_number(connection, number)
+        rows[eraser.name] += _erase_in_parts(world, eraser, number)
     return Erased({eraser.name: rows[eraser.name] for eraser in ERASERS}, canceled, left)
 
 
+def _erase_in_parts(world: Deps, eraser: Eraser, number: str) -> int:
+    changed, place = 0, None
+    while True:
+        with world.database.transaction() as connection:
+            done, place = eraser.of_number(connection, number, place)
+        changed += done
+        if place is None:
+            return changed
+
+
 def _messages_to(world: Deps, number: str) -> Iterator[Sequence[UUID]]:
+    rows = messages.c
     with world.database.read() as connection:
-        # By client, as the index is.
-        for row in connection.execute(select(clients.c.id)).all():
-            own = (messages.c.client_id == row.id, messages.c.to_number == number)
-            ids = [each.id for each in connection.execute(select(messages.c.id).where(*own))]
-            yield from (ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH))
+        of_clients = connection.execute(select(clients.c.id)).scalars().all()
+    # By client, as the index is, and a part at a time.
+    for client_id in of_clients:
+        ids: Sequence[UUID] = ()
+        own = select(rows.id).where(rows.client_id == client_id, rows.to_number == number).order_by(rows.id)
+        while True:
+            with world.database.read() as connection:
+                behind = own.where(rows.id > ids[-1]) if ids else own
+                ids = connection.execute(behind.limit(_BATCH)).scalars().all()
+            if ids:
+                yield ids
+            if len(ids) < _BATCH:
+                break
 
 
 def _erase(world: Deps, connection: Connection, found: Sequence[Message], by: Mapping[str, Any]) -> Counter[str]:

@@ -24,6 +24,7 @@ from smsapi.receipts.applying import REPORTED, Applied, apply_kept
 from smsapi.receipts.chunks import find_recipient
 from smsapi.receipts.facts import Receipt
 from smsapi.receipts.store import Heard, Kept
+from smsapi.send.settle import seconds_to_receipt
 
 log = get_logger()
 
@@ -133,7 +134,7 @@ def _apply_to(
 ) -> Mapping[UUID, Applied]:
     if kept is None:
         kept = store.read_kept(connection, [message.id for message in held])
-    after = world.settings.receipt_after_seconds
+    after = seconds_to_receipt(world.settings)
     return apply_kept(connection, world.clock, held, kept, evidence=evidence, look_after_seconds=after)
 
 

@@ -5,15 +5,17 @@ a worker who claims it at the same moment either has it already, and the decisio
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, get_args
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Uuid, column, func, select, table, update
 
 from smsapi.auth.models import Client
+from smsapi.db import UtcDateTime
 from smsapi.deps import Deps
-from smsapi.errors import NotUnknown, TooLate
+from smsapi.errors import NotUnknown, TooLate, Unavailable
 from smsapi.messages.lanes import lane_of
 from smsapi.messages.models import Message, message_attempts
 from smsapi.messages.statuses import CANCELED, FAILED, QUEUED, SCHEDULED, SENT, UNKNOWN, WAITING
@@ -161,6 +163,28 @@ def resolve(
         case "failed":
             epoch = message.epoch + 1
             return conclude(world, connection, message, FAILED, RESOLVED_AS_FAILED, evidence=evidence, epoch=epoch)
+
+
+def wake_batch(world: Deps, resolved: Message) -> None:
+    """Have the batch of a message looked at now that it is resolved, and the resolution is committed: it may be over.
+
+    Never raises for the store: the batch would be looked at all the same, only later.
+    """
+    if resolved.batch_id is None:
+        return
+    now = world.clock.now()
+    columns = _BATCHES.c
+    open_one = (columns.id == resolved.batch_id, columns.due_at > now, columns.finished_at.is_(None))
+    # A transaction of its own: whoever holds messages does not lock their batch.
+    with suppress(Unavailable), world.database.transaction() as connection:
+        connection.execute(update(_BATCHES).where(*open_one).values(due_at=now))
+    world.bell.ring()
+
+
+# Batches are a layer above; of their table no more is known here.
+_BATCHES: Final = table(
+    "batches", column("id", Uuid), column("due_at", UtcDateTime), column("finished_at", UtcDateTime)
+)
 
 
 def _take(world: Deps, connection: Connection, message: Message, evidence: Mapping[str, Any]) -> Message:

@@ -19,6 +19,7 @@ from smsapi.plivo.magic import behaviour_of
 from smsapi.plivo.outcomes import Accepted, Outcome, Rejected, Unavailable, Unknown
 from smsapi.send.begin import Begun
 from smsapi.send.change import ACCOUNT_REFUSED, NO_ANSWER, REJECTED, change, conclude, provider_of, requeue
+from smsapi.settings import Settings
 
 log = get_logger()
 
@@ -113,9 +114,14 @@ def take(
     return taken
 
 
+def seconds_to_receipt(settings: Settings) -> float:
+    """Return after how long without a last receipt Plivo's list is asked; 0: never, as where Plivo sends none."""
+    return 0.0 if settings.public_url is None else settings.receipt_after_seconds
+
+
 def next_look(world: Deps, message: Message, now: datetime) -> datetime | None:
     """Return when a message that Plivo took is to be looked at again, for want of its last delivery report."""
-    after = world.settings.receipt_after_seconds
+    after = seconds_to_receipt(world.settings)
     if message.test or not after or message.status in FINAL:
         return next_simulated_receipt(message, now)
     return now + timedelta(seconds=after)

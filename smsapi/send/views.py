@@ -4,10 +4,13 @@ from dataclasses import replace
 
 from flask import Blueprint, request
 from flask.wrappers import Response
+from sqlalchemy import Connection
 
 from smsapi.auth.guard import caller
 from smsapi.auth.schemas import EmptySchema
+from smsapi.deps import Deps
 from smsapi.messages.deciding import by_caller, decide
+from smsapi.messages.models import Message
 from smsapi.messages.present import present_message
 from smsapi.messages.schemas import MessageSchema
 from smsapi.messages.store import get_message_for, hold_message
@@ -133,9 +136,15 @@ def resolve_message(message_id: str) -> Response:
     """Say what became of a message that is `unknown`, or have it sent again; `resend` may text somebody twice."""
     resolution = load_body(_resolution, schemas.Resolution)
     outcome, by = resolution.outcome, by_caller()
-    response = decide(
-        message_id, lambda world, connection, held: after.resolve(world, connection, held, outcome, by=by)
-    )
+    resolved: list[Message] = []
+
+    def settle(world: Deps, connection: Connection, held: Message) -> Message:
+        resolved.append(after.resolve(world, connection, held, outcome, by=by))
+        return resolved[-1]
+
+    response = decide(message_id, settle)
+    for message in resolved:
+        after.wake_batch(deps(), message)
     if outcome == "resend":
         deps().bell.ring()
     return response

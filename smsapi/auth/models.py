@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import Boolean, Column, ForeignKey, Integer, LargeBinary, Row, String, Table, Text, Uuid
 
 from smsapi.db import Json, UtcDateTime, metadata
+from smsapi.web.idempotency import Owner
 
 SCOPES = ("messages:send", "messages:read", "verify", "optouts", "webhooks", "keys", "usage", "admin")
 MODES = ("live", "test")
@@ -108,6 +109,11 @@ class Caller:
     client: Client
     key: ApiKey
     scopes: frozenset[str]
+
+    @property
+    def owner(self) -> Owner:
+        """Return whose Idempotency-Keys this caller's are."""
+        return Owner(self.client.id, live=self.key.live)
 
 
 def _tuple(value: Any) -> tuple[str, ...] | None:

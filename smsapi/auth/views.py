@@ -205,7 +205,7 @@ def create_key() -> Response:
         )
         return answer({**present_key(key), "key": shown}, 201)
 
-    return answer_once(caller().client.id, act, keep=_without_secret)
+    return answer_once(caller().owner, act, keep=_without_secret)
 
 
 @blueprint.get("/v1/api-keys")
@@ -253,7 +253,7 @@ def rotate_key(key_id: str) -> Response:
         )
         return answer({**present_key(key), "key": shown}, 201)
 
-    return answer_once(own, act, keep=_without_secret)
+    return answer_once(caller().owner, act, keep=_without_secret)
 
 
 @blueprint.post("/v1/clients")
@@ -274,7 +274,7 @@ def create_client() -> Response:
         made = service.create_client(connection, deps().clock.now(), **order.values)
         return answer(present_client(made), 201)
 
-    return answer_once(caller().client.id, act)
+    return answer_once(caller().owner, act)
 
 
 @blueprint.get("/v1/clients")

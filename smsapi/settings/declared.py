@@ -392,3 +392,8 @@ class Settings:
     sentry_environment: str = _setting(
         "SENTRY_ENVIRONMENT", parsers.text, "The environment that Sentry shows.", default="production"
     )
+
+    @property
+    def jwt_secrets(self) -> tuple[str, ...]:
+        """Return the secret that signs now, and the further ones that are known; the first is there in every case."""
+        return (self.jwt_secret or "", *self.jwt_previous_secrets)

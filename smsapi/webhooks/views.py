@@ -63,7 +63,7 @@ def create_webhook_endpoint() -> Response:
         )
         return answer({**present_endpoint(made), "secret": made.secret}, 201)
 
-    return answer_once(caller().client.id, act, keep=_without_secret)
+    return answer_once(caller().owner, act, keep=_without_secret)
 
 
 @blueprint.get("/v1/webhook-endpoints")
@@ -136,7 +136,7 @@ def rotate_webhook_secret(endpoint_id: str) -> Response:
         rotated = endpoints.rotate_secret(connection, deps().clock.now(), held)
         return answer({**present_endpoint(rotated), "secret": rotated.secret})
 
-    return answer_once(caller().client.id, act, keep=_without_secret)
+    return answer_once(caller().owner, act, keep=_without_secret)
 
 
 @blueprint.get("/v1/webhook-endpoints/<endpoint_id>/attempts")
@@ -175,7 +175,7 @@ def test_webhook_endpoint(endpoint_id: str) -> Response:
         sent = endpoints.send_test(connection, deps().clock.now(), found)
         return answer({"event_id": show_id("evt", sent)}, 202)
 
-    return answer_once(caller().client.id, act)
+    return answer_once(caller().owner, act)
 
 
 @blueprint.post("/v1/webhook-endpoints/<endpoint_id>/recover")
@@ -201,11 +201,11 @@ def recover_webhook_endpoint(endpoint_id: str) -> Response:
             return answer({"recovered": 0, "complete": False}, 202)
         return answer({"recovered": done[0], "complete": done[1]}, 202)
 
-    return answer_once(caller().client.id, act)
+    return answer_once(caller().owner, act)
 
 
 def _is_repeated() -> bool:
-    claim = claim_of_request(caller().client.id)
+    claim = claim_of_request(caller().owner)
     if claim is None:
         return False
     with deps().database.read() as connection:
@@ -233,7 +233,7 @@ def resend_webhook_event(endpoint_id: str, event_id: str) -> Response:
         endpoints.resend(connection, deps().clock.now(), held, wanted)
         return answer({"event_id": show_id("evt", wanted)}, 202)
 
-    return answer_once(caller().client.id, act)
+    return answer_once(caller().owner, act)
 
 
 @blueprint.get("/v1/events")

@@ -5,7 +5,6 @@ from typing import NoReturn, cast
 
 import structlog
 from flask import g, request
-from limits import parse_many
 
 from smsapi.auth.models import Caller
 from smsapi.auth.secrets import PresentedKey, read_key
@@ -14,6 +13,7 @@ from smsapi.auth.tokens import read_token
 from smsapi.errors import LimiterUnavailable, ScopeMissing, TooManyFailedLogins, Unauthenticated
 from smsapi.limits.gcra import Charge, Verdict, Window
 from smsapi.limits.store import LimitStoreDown
+from smsapi.settings.windows import read_windows
 from smsapi.web.context import deps
 from smsapi.web.limiter import keep_standing
 from smsapi.web.operations import current_operation
@@ -151,7 +151,7 @@ def _login_charges() -> list[Charge]:
     address = _countable(request.remote_addr or "unknown")
     return [
         Charge(f"login|{item.get_expiry()}|{address}", Window(item.amount, item.get_expiry()), "login")
-        for item in parse_many(deps().settings.limit_login)
+        for item in read_windows(deps().settings.limit_login)
     ]
 
 

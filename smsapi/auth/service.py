@@ -22,6 +22,7 @@ from smsapi.auth.secrets import PresentedKey, make_key
 from smsapi.db import Database
 from smsapi.errors import InvalidInput, NotFound, ScopeMissing
 from smsapi.ids import new_id
+from smsapi.sms.sender import classify_sender
 
 # Columns of both tables in one row: the client's with a prefix, the key's bare.
 _KEY_AND_CLIENT = select(
@@ -36,7 +37,7 @@ def create_client(connection: Connection, now: datetime, *, name: str, **values:
     """Store a new client; ``values`` are its other columns. It has no key yet.
 
     Raises:
-        InvalidInput: its default sender is not among the senders that it is allowed.
+        InvalidInput: its default sender is not among the senders that it is allowed, or is another client's.
 
     """
     row: dict[str, Any] = {
@@ -51,6 +52,7 @@ def create_client(connection: Connection, now: datetime, *, name: str, **values:
     }
     check_default_sender(row["default_sender"], row["allowed_senders"])
     client_id = new_id()
+    _check_is_nobody_else_s(connection, client_id, row["default_sender"], row["allowed_senders"])
     connection.execute(insert(clients).values(id=client_id, name=name, created_at=now, updated_at=now, **row))
     return get_client(connection, client_id)
 
@@ -59,6 +61,24 @@ def check_default_sender(sender: str | None, allowed: Collection[str] | None) ->
     """Raise :class:`InvalidInput` where the default sender is one that every message would be refused for."""
     if sender is not None and allowed is not None and sender not in allowed:
         raise InvalidInput.at("/default_sender", "Must be one of the client's allowed senders.")
+
+
+def _check_is_nobody_else_s(
+    connection: Connection, client_id: UUID, sender: str | None, allowed: Collection[str] | None
+) -> None:
+    """Refuse a default that people can answer to and that another client names, unless it is allowed by name.
+
+    Their answers would go to whoever texted them last.
+    """
+    if sender is None or allowed is not None or classify_sender(sender).kind == "alphanumeric":
+        return
+    rows = connection.execute(
+        select(clients.c.default_sender, clients.c.allowed_senders).where(clients.c.id != client_id)
+    )
+    if any(sender == row.default_sender or sender in (row.allowed_senders or ()) for row in rows):
+        raise InvalidInput.at(
+            "/default_sender", "Another client names this sender. To share it, put it into allowed_senders as well."
+        )
 
 
 def get_client(connection: Connection, client_id: UUID, *, lock: bool = False) -> Client:
@@ -90,9 +110,11 @@ def update_client(connection: Connection, now: datetime, client_id: UUID, change
     """
     # Locked: of two changes at once, to the default and to what is allowed, the second sees the first.
     old = get_client(connection, client_id, lock=True)
-    check_default_sender(
-        changes.get("default_sender", old.default_sender), changes.get("allowed_senders", old.allowed_senders)
-    )
+    default = changes.get("default_sender", old.default_sender)
+    allowed = changes.get("allowed_senders", old.allowed_senders)
+    check_default_sender(default, allowed)
+    if {"default_sender", "allowed_senders"} & changes.keys():
+        _check_is_nobody_else_s(connection, client_id, default, allowed)
     connection.execute(update(clients).where(clients.c.id == client_id).values(updated_at=now, **changes))
     return get_client(connection, client_id)
 

@@ -6,7 +6,6 @@ from typing import Any
 import orjson
 from flask import Blueprint, after_this_request, request
 from flask.wrappers import Response
-from limits import parse_many
 from sqlalchemy import Connection
 
 from smsapi.auth import schemas, service
@@ -26,6 +25,7 @@ from smsapi.errors import (
     UnsupportedGrant,
 )
 from smsapi.ids import show_id
+from smsapi.settings.windows import read_windows
 from smsapi.web.answers import Answer, answer
 from smsapi.web.body import MAX_PUBLIC_BYTES, load, load_body, load_optional_body, load_query
 from smsapi.web.context import deps, to_response
@@ -170,7 +170,7 @@ def get_limits() -> Response:
     rows = [
         {"policy": policy, "quota": item.amount, "window_seconds": item.get_expiry()}
         for policy in POLICIES
-        for item in parse_many(limits_of(own, policy))
+        for item in read_windows(limits_of(own, policy))
     ]
     return to_response(answer({"data": rows}))
 

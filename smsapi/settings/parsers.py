@@ -6,20 +6,14 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-from limits import parse_many
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from smsapi.settings.windows import read_windows
 from smsapi.sms.phone import is_country
 from smsapi.sms.sender import InvalidSender, classify_sender
 
 _MAX_PORT = 65535
-_MAX_LIMITS_LENGTH = 255
-# Beyond these a moment in microseconds would no longer be exact in Redis.
-_MAX_QUOTA = 1_000_000_000
-_MAX_WINDOW_SECONDS = 366 * 86400
-# The library reads a window of 0 minutes as one of a minute.
-_NO_WINDOW = re.compile(r"(/|per)\s*0+(?![0-9])", re.IGNORECASE | re.ASCII)
 
 
 def text(value: str) -> str:
@@ -225,21 +219,8 @@ def countries(value: str) -> tuple[str, ...]:
 
 def limit_list(value: str) -> str:
     """Return limits in the notation of flask-limiter, which the limiter can count."""
-    try:
-        found = parse_many(value)
-    except ValueError:
-        found = []
-    if not found or len(value) > _MAX_LIMITS_LENGTH or _NO_WINDOW.search(value):
-        raise ValueError(_LIMITS_RULE)
-    if any(item.amount > _MAX_QUOTA or not 1 <= item.get_expiry() <= _MAX_WINDOW_SECONDS for item in found):
-        raise ValueError(_LIMITS_RULE)
+    read_windows(value)
     return value
-
-
-_LIMITS_RULE = (
-    "must be limits such as 600 per minute; 10000 per day, "
-    f"each of at most {_MAX_QUOTA} in a second to a year, in {_MAX_LIMITS_LENGTH} characters"
-)
 
 
 def plivo_auth_id(value: str) -> str:

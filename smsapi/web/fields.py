@@ -33,6 +33,32 @@ def no_control_characters(value: str) -> None:
         raise ValidationError(f"Must not contain control characters (U+{ord(found.group()):04X}).")
 
 
+class Several(fields.List[Any]):
+    """A list within bounds, which is measured before any of its items is looked at."""
+
+    def __init__(self, inner: fields.Field[Any], *, minimum: int = 0, maximum: int, **kwargs: Any) -> None:
+        self.bounds = validate.Length(min=minimum, max=maximum)
+        super().__init__(inner, validate=self.bounds, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> list[Any]:
+        if isinstance(value, list):
+            self.bounds(value)
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+class Pairs(fields.Dict):
+    """An object of names and values within bounds, which is measured before any of them is looked at."""
+
+    def __init__(self, *, maximum: int, **kwargs: Any) -> None:
+        self.bounds = validate.Length(max=maximum)
+        super().__init__(validate=self.bounds, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        if isinstance(value, Mapping):
+            self.bounds(value)
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
 class Whole(fields.Integer):
     """A whole number within bounds: a JSON number in a body, digits in a query."""
 

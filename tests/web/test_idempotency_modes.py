@@ -1,4 +1,4 @@
-"""An Idempotency-Key belongs to a client's live keys or to its test keys, on every route, and to no single one of them."""
+"""An Idempotency-Key is a client's live keys' or its test keys', on every route, and no single one's of them."""
 
 import hashlib
 import hmac

@@ -34,7 +34,13 @@ class Planted:
     def __init__(self, app, make_caller, receiver):
         self.words = set()
         word = self.word
-        owner = make_caller(app, name=word("name"), optout_keywords=[word("keyword")], default_sender=LANDLINE)
+        owner = make_caller(
+            app,
+            name=word("name"),
+            optout_keywords=[word("keyword")],
+            allowed_senders=[LANDLINE],
+            allowed_senders=[LANDLINE],
+        )
         message = owner.send(
             OWN_TO, word("text"), reference=word("reference"), metadata={word("metakey"): word("metavalue")},
             headers={"Idempotency_Key": word("idempotency")},
@@ -181,7 +187,7 @@ def leaked(planted, path, body, answer):
 @pytest.mark.parametrize("kind", ["live", "test", "admin"])
 def test_no_route_tells_one_client_s_words_to_another(app, planted, make_caller, kind):
     scopes = SCOPES if kind == "admin" else PLAIN
-    other = make_caller(app, mode="test" if kind == "test" else "live", scopes=scopes, default_sender=LANDLINE)
+    other = make_caller(app, mode="test" if kind == "test" else "live", scopes=scopes, allowed_senders=[LANDLINE])
     # Known to both, so that what concerns the sender concerns this client too.
     other.send(TO, headers=ASYNC)
     found, calls = {}, 0
@@ -210,7 +216,7 @@ def test_the_owner_s_own_things_are_all_there_to_be_found(planted):
 
 def test_no_event_and_no_webhook_tells_one_client_s_words_to_another(app, make_caller):
     with Receiver() as own, Receiver() as others:
-        other = make_caller(app, scopes=PLAIN, default_sender=LANDLINE)
+        other = make_caller(app, scopes=PLAIN, allowed_senders=[LANDLINE])
         assert other.send(TO).status_code == 201
         endpoint_of(other, others)
         planted = Planted(app, make_caller, own)

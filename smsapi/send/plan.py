@@ -1,6 +1,6 @@
 """What would leave if an order were taken, and every reason not to take it: a pure function of values."""
 
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -100,7 +100,7 @@ def _sender(order: Order, client: Client, settings: Settings) -> Sender | None:
         return None
 
 
-def _refuse_sender(order: Order, sender: Sender | None, number: Number, allowed: Set[str]) -> Refused | None:
+def _refuse_sender(order: Order, sender: Sender | None, number: Number, allowed: AbstractSet[str]) -> Refused | None:
     if sender is None:
         return SenderNotAllowed("No usable sender: name one in from, or give the client a default sender.")
     if sender.value == order.to:

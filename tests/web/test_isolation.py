@@ -39,7 +39,6 @@ class Planted:
             name=word("name"),
             optout_keywords=[word("keyword")],
             allowed_senders=[LANDLINE],
-            allowed_senders=[LANDLINE],
         )
         message = owner.send(
             OWN_TO, word("text"), reference=word("reference"), metadata={word("metakey"): word("metavalue")},

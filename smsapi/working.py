@@ -146,7 +146,14 @@ def _end_with_the_first_process(graceful_seconds: float) -> None:
 def main() -> None:
     """Run dramatiq's command, whose arguments follow; what it logs itself are JSON lines among ours."""
     configure_logging(read_settings().log_level)
-    given = ["smsapi.working:boot", "--threads=1", "--skip-logging", f"--worker-shutdown-timeout={_LISTENERS_STOP_MS}"]
+    # Without a path of its own dramatiq would import from the directory that it was started in.
+    given = [
+        "smsapi.working:boot",
+        "--path",
+        "--threads=1",
+        "--skip-logging",
+        f"--worker-shutdown-timeout={_LISTENERS_STOP_MS}",
+    ]
     sys.argv[1:] = [*given, *sys.argv[1:]]
     try:
         runpy.run_module("dramatiq", run_name="__main__", alter_sys=True)

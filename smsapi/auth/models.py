@@ -122,6 +122,13 @@ class Caller:
     client: Client
     key: ApiKey
     scopes: frozenset[str]
+    token_ends_at: datetime | None = None
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """Return when the credential stops working by itself: the key, or the token before it."""
+        ends = (self.key.ends_at, self.token_ends_at)
+        return min((moment for moment in ends if moment is not None), default=None)
 
     @property
     def owner(self) -> Owner:

@@ -167,8 +167,20 @@ def check_may_mint(caller: Caller, *, live: bool, scopes: Sequence[str]) -> None
         raise ScopeMissing("A test key cannot make a live key.")
 
 
+def latest_expiry(caller: Caller, wanted: datetime | None) -> datetime | None:
+    """Return when a key that the caller makes ends: when it is wanted to, and no later than the caller's credential."""
+    return min((moment for moment in (wanted, caller.ends_at) if moment is not None), default=None)
+
+
 def check_may_end(caller: Caller, key: ApiKey) -> None:
-    """Raise :class:`ScopeMissing` where a test key would stop a live one."""
+    """Raise :class:`ScopeMissing` where a test key would stop a live one, or one that can do more than the caller."""
+    check_may_end_token(caller, key)
+    if "admin" not in caller.scopes and (lacking := [scope for scope in key.scopes if scope not in caller.scopes]):
+        raise ScopeMissing(f"You cannot revoke a key with scopes that you lack: {', '.join(lacking)}.")
+
+
+def check_may_end_token(caller: Caller, key: ApiKey) -> None:
+    """Raise :class:`ScopeMissing` where a test key would stop a token of a live one."""
     if key.live and not caller.key.live:
         raise ScopeMissing("A test key cannot revoke a live key.")
 
@@ -211,9 +223,17 @@ def revoke_key(connection: Connection, now: datetime, key_id: UUID, *, client_id
 
 
 def rotate_key(
-    connection: Connection, now: datetime, key_id: UUID, *, client_id: UUID | None, overlap_seconds: int
+    connection: Connection,
+    now: datetime,
+    key_id: UUID,
+    *,
+    client_id: UUID | None,
+    overlap_seconds: int,
+    until: datetime | None = None,
 ) -> tuple[ApiKey, str]:
     """Issue a key like this one, which itself stops working after the overlap; raise NotFound for a dead one.
+
+    The new key ends when the old one was meant to, and no later than ``until``.
 
     Rotated again, a key ends at the earlier of both overlaps; what replaces it lives as long as the first was meant to.
     """
@@ -231,7 +251,7 @@ def rotate_key(
         name=old.name,
         live=old.live,
         scopes=old.scopes,
-        expires_at=old.expires_at,
+        expires_at=min((moment for moment in (old.expires_at, until) if moment is not None), default=None),
     )
 
 

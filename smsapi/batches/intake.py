@@ -162,7 +162,7 @@ def _begin(world: Deps, connection: Connection, asked: Asked, source: Source) ->
     """Take the key, which nobody else has then before this transaction ends; raise :class:`_Known` if it is taken."""
     if asked.claim is None:
         return None
-    claim = seal(asked.claim, source.digest(), world.settings.jwt_secrets)
+    claim = seal(asked.claim, source.digest(), world.settings)
     now, ttl = world.clock.now(), world.settings.idempotency_ttl_seconds
     entry = entry_of(claim, now=now, lock_seconds=0, ttl_seconds=ttl)
     found = begin(connection, world.database, claim, entry, now=now)

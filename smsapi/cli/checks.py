@@ -289,7 +289,7 @@ def _check_signature(patient: Patient) -> Verdict:
 def _post_receipt(patient: Patient, token: str) -> str:
     """Post a receipt, signed with this token, about a message that there is not; return the status or what failed."""
     url = f"{patient.settings.public_url}/plivo/status/{show_id('msg', new_id())}"
-    form, nonce = {"Status": "doctor"}, new_id().hex
+    form, nonce = {"Status": "doctor"}, str(new_id().int % 10**20)
     signature = sign_v3(
         method="POST", url=url, nonce=nonce, token=token, params={name: [value] for name, value in form.items()}
     )

@@ -249,6 +249,12 @@ class Settings:
         "Private networks that webhooks may go to, such as 10.0.0.0/8, and without TLS too. Empty: public ones alone.",
         default=(),
     )
+    webhook_ports: tuple[tuple[int, int], ...] = _setting(
+        "SMSAPI_WEBHOOK_PORTS",
+        parsers.port_ranges,
+        "Ports that webhooks may go to.",
+        default=((443, 443), (80, 80), (8000, 9999)),
+    )
     help_text: str | None = _setting(
         "SMSAPI_HELP_TEXT",
         parsers.text,
@@ -392,8 +398,3 @@ class Settings:
     sentry_environment: str = _setting(
         "SENTRY_ENVIRONMENT", parsers.text, "The environment that Sentry shows.", default="production"
     )
-
-    @property
-    def jwt_secrets(self) -> tuple[str, ...]:
-        """Return the secret that signs now, and the further ones that are known; the first is there in every case."""
-        return (self.jwt_secret or "", *self.jwt_previous_secrets)

@@ -245,6 +245,23 @@ def words(value: str) -> tuple[str, ...]:
     return tuple(part for part in re.split(r"[,\s]+", value) if part)
 
 
+def port_ranges(value: str) -> tuple[tuple[int, int], ...]:
+    """Return the ports of a list such as 443,8000-9999, as first and last of each range."""
+    rule = "must be ports and ranges of them such as 443,80,8000-9999"
+    found = []
+    for part in words(value):
+        match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part, re.ASCII)
+        if match is None:
+            raise ValueError(rule)
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not 1 <= first <= last <= _MAX_PORT:
+            raise ValueError(rule)
+        found.append((first, last))
+    if not found:
+        raise ValueError(rule)
+    return tuple(found)
+
+
 def networks(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
     """Return the networks of a list such as 10.0.0.0/8,fd00::/8."""
     try:

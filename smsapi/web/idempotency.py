@@ -5,7 +5,6 @@ import hmac
 import json
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
@@ -34,6 +33,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from smsapi.db import Database, Json, UtcDateTime, metadata
 from smsapi.errors import IdempotencyInProgress, IdempotencyKeyInvalid, IdempotencyKeyReused
+from smsapi.settings import Settings
 from smsapi.web.answers import Answer
 
 FORGET_BATCH = 5_000
@@ -105,12 +105,13 @@ def of_test_keys(route: str) -> str:
     return f"{route} (test)"
 
 
-def seal(claim: Claim, digest: bytes, secrets: Sequence[str]) -> Claim:
-    """Return the claim for a body with this SHA-256, which is stored keyed with the first of the secrets.
+def seal(claim: Claim, digest: bytes, settings: Settings) -> Claim:
+    """Return the claim for a body with this SHA-256, which is stored keyed with the secret that signs tokens.
 
-    A body is known again by each of the secrets, and by the bare digest that releases before this one stored. Nobody
-    who reads the table can try out which number a body held.
+    A body is known again by each of the earlier secrets, and by the bare digest that releases before this one stored.
+    Nobody who reads the table can try out which number a body held.
     """
+    secrets = (settings.jwt_secret or "", *settings.jwt_previous_secrets)
     marks = [_mark(claim, digest, secret) for secret in secrets]
     return replace(claim, body_sha256=marks[0], known_as=(*marks[1:], digest))
 

@@ -42,7 +42,7 @@ def claim_of_request(owner: Owner) -> Claim | None:
     if header is None:
         return None
     body = read_json() if request.get_data(cache=True) else None
-    return seal(claim_of(owner, _route(), read_key(header)), digest_of(body), deps().settings.jwt_secrets)
+    return seal(claim_of(owner, _route(), read_key(header)), digest_of(body), deps().settings)
 
 
 def _route() -> str:

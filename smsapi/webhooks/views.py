@@ -23,6 +23,7 @@ from smsapi.web.operations import operation
 from smsapi.web.pagination import Page, PageQuery, page_of
 from smsapi.web.paths import id_in_path
 from smsapi.webhooks import endpoints, schemas
+from smsapi.webhooks.addresses import Reach
 from smsapi.webhooks.models import Endpoint
 from smsapi.webhooks.present import Told, present_attempt, present_endpoint, present_told
 from smsapi.webhooks.relay import list_told
@@ -59,7 +60,7 @@ def create_webhook_endpoint() -> Response:
             url=order.url,
             events=order.events,
             description=order.description,
-            networks=deps().settings.webhook_allow_networks,
+            reach=_reach(),
         )
         return answer({**present_endpoint(made), "secret": made.secret}, 201)
 
@@ -100,9 +101,7 @@ def update_webhook_endpoint(endpoint_id: str) -> Response:
     changes, world = load_body(_patch, schemas.EndpointChanges), deps()
     with world.database.transaction() as connection:
         found = _endpoint(connection, endpoint_id, hold=True)
-        changed = endpoints.update_endpoint(
-            connection, world.clock.now(), found, changes.values, networks=world.settings.webhook_allow_networks
-        )
+        changed = endpoints.update_endpoint(connection, world.clock.now(), found, changes.values, reach=_reach())
     return to_response(answer(present_endpoint(changed)))
 
 
@@ -278,6 +277,11 @@ def _place(connection: Connection, event_id: UUID | None) -> int | None:
         raise EventsExpired("The event is kept no more, or there never was one with this id.")
     place: int | None = row.seq
     return place
+
+
+def _reach() -> Reach:
+    settings = deps().settings
+    return Reach(settings.webhook_allow_networks, settings.webhook_ports)
 
 
 def _endpoint(connection: Connection, shown: str, *, hold: bool = False) -> Endpoint:

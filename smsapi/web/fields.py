@@ -56,7 +56,8 @@ class Pairs(fields.Dict):
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
         if isinstance(value, Mapping):
             self.bounds(value)
-        return super()._deserialize(value, attr, data, **kwargs)
+        found: Any = super()._deserialize(value, attr, data, **kwargs)  # type: ignore[no-untyped-call]  # Marshmallow's
+        return found
 
 
 class Whole(fields.Integer):

@@ -129,7 +129,13 @@ def clients() -> None:
 @clients.command("create")
 @click.argument("name", callback=_name)
 @click.option("--default-sender", callback=_sender, help="The sender of messages that name none.")
-@click.option("--allowed-sender", "allowed_senders", multiple=True, callback=_sender, help="Only these senders; without any, its default sender.")
+@click.option(
+    "--allowed-sender",
+    "allowed_senders",
+    multiple=True,
+    callback=_sender,
+    help="Only these senders; without any, its default sender.",
+)
 @click.option("--allowed-country", "allowed_countries", multiple=True, callback=_countries, help="Only these, as US.")
 @click.option("--limit", "limits", multiple=True, callback=_limits, help='As "send=600 per minute; 10000 per day".')
 @click.option(

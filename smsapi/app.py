@@ -22,7 +22,7 @@ from smsapi.errors import SettingsInvalid
 from smsapi.gathering import Crowd, Gatherer
 from smsapi.health import Health
 from smsapi.inbound.views import blueprint as inbound_blueprint
-from smsapi.limits.fallback import FallbackStore
+from smsapi.limits.fallback import FallbackStore, ShareStore
 from smsapi.limits.gcra import Charge, Window
 from smsapi.limits.memory import MemoryStore
 from smsapi.limits.redis import RedisStore
@@ -162,7 +162,8 @@ def _require(settings: Settings, *, has_provider: bool) -> None:
 def _limit_stores(settings: Settings, clock: Clock) -> tuple[LimitStore, LimitStore]:
     local = MemoryStore(clock)
     if settings.redis_url is None:
-        return local, local
+        shared_out = ShareStore(local, shares=settings.workers)
+        return shared_out, shared_out
     shared = RedisStore(settings.redis_url, timeout_seconds=settings.redis_timeout_seconds)
     return FallbackStore(shared, local, shares=settings.workers, clock=clock), shared
 

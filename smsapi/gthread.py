@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Any
 
+import structlog
 from gunicorn import util  # type: ignore[import-untyped]
 from gunicorn.http import errors  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
@@ -149,6 +150,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no ty
 
     def handle(self, conn: Any) -> Any:
         """Handle a connection, from its first byte on against the clock."""
+        # What this thread last logged for was another caller; and what cannot be read never gets as far as the app.
+        structlog.contextvars.clear_contextvars()
         self.arrivals.expect(conn.sock)
         try:
             return super().handle(conn)
@@ -157,6 +160,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no ty
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer a request that cannot be read with a problem, and log that there was one, without its words."""
+        structlog.contextvars.clear_contextvars()
         error = _problem_of(exc)
         if error is None:
             super().handle_error(req, client, addr, exc)

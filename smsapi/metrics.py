@@ -50,6 +50,11 @@ class Metrics:
         self._inbound = Counter(
             "smsapi_inbound_total", "Inbound texts by what was done with them.", ("result",), registry=registry
         )
+        self._forwarded = Counter(
+            "smsapi_untrusted_forwarded_total",
+            "Requests with X-Forwarded-For while no proxy is trusted (SMSAPI_TRUSTED_PROXIES).",
+            registry=registry,
+        )
         self._webhooks = Histogram(
             "smsapi_webhook_seconds",
             "Attempts to tell an endpoint of an event, by outcome.",
@@ -100,6 +105,10 @@ class Metrics:
     def count_inbound(self, result: str) -> None:
         """Count an inbound text: stored, repeated, refused, or not understood."""
         self._inbound.labels(result).inc()
+
+    def count_untrusted_forwarded(self) -> None:
+        """Count a request that came by a proxy which SMSAPI_TRUSTED_PROXIES does not count with."""
+        self._forwarded.inc()
 
     def observe_webhook(self, outcome: str, seconds: float) -> None:
         """Count an attempt to tell an endpoint: delivered, or refused where it answered otherwise or not at all."""

@@ -5,6 +5,7 @@ Nothing is opened before the fork; each worker has its own pools and sends on it
 
 import os
 import shutil
+import sys
 from typing import Any
 
 from flask import Flask
@@ -19,6 +20,9 @@ from smsapi.settings import read_settings
 from smsapi.web.operations import streamed_routes
 from smsapi.working import Sending, prepare_process
 
+# What is imported is what is installed, also once gunicorn has put its working directory first: a file there that is
+# called json.py is nobody's library.
+_INSTALLED = tuple(sys.path)
 _settings = read_settings()
 PatientWorker.arrivals = Arrivals(_settings.request_read_seconds)
 _OWN_METRICS_DIR = "SMSAPI_OWN_METRICS_DIR"
@@ -77,6 +81,16 @@ def application() -> Flask:
     whole = Whole(app.wsgi_app, PatientWorker.arrivals, limit=MAX_BODY_BYTES, flowing=streamed_routes(app))
     app.wsgi_app = whole  # type: ignore[method-assign]
     return app
+
+
+def on_starting(_server: Any) -> None:
+    """Import from where it is installed alone."""
+    sys.path[:] = _INSTALLED
+
+
+def pre_fork(_server: Any, _worker: Any) -> None:
+    """Do the same once more: a reload puts the working directory first again."""
+    sys.path[:] = _INSTALLED
 
 
 def post_worker_init(worker: Any) -> None:

@@ -150,7 +150,14 @@ def main() -> None:
     configure_logging(read_settings().log_level)
     # Python 3.14 would have them started by a server of its own, between this process and those that it watches.
     multiprocessing.set_start_method("fork")
-    given = ["smsapi.working:boot", "--threads=1", "--skip-logging", f"--worker-shutdown-timeout={_LISTENERS_STOP_MS}"]
+    # Without a path of its own dramatiq would import from the directory that it was started in.
+    given = [
+        "smsapi.working:boot",
+        "--path",
+        "--threads=1",
+        "--skip-logging",
+        f"--worker-shutdown-timeout={_LISTENERS_STOP_MS}",
+    ]
     sys.argv[1:] = [*given, *sys.argv[1:]]
     try:
         runpy.run_module("dramatiq", run_name="__main__", alter_sys=True)

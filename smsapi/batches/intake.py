@@ -5,7 +5,7 @@ away, rows and all.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 from uuid import UUID
@@ -38,7 +38,7 @@ from smsapi.messages.lanes import MARKETING, TEST
 from smsapi.send.accept import is_full
 from smsapi.send.order import bounds_of
 from smsapi.web.answers import Answer, answer
-from smsapi.web.idempotency import Claim, begin, entry_of, finish, idempotency_keys
+from smsapi.web.idempotency import Claim, begin, entry_of, finish, idempotency_keys, seal
 from smsapi.web.problems import render
 
 log = get_logger()
@@ -162,9 +162,10 @@ def _begin(world: Deps, connection: Connection, asked: Asked, source: Source) ->
     """Take the key, which nobody else has then before this transaction ends; raise :class:`_Known` if it is taken."""
     if asked.claim is None:
         return None
-    claim = replace(asked.claim, body_sha256=source.digest())
+    claim = seal(asked.claim, source.digest(), world.settings)
     now, ttl = world.clock.now(), world.settings.idempotency_ttl_seconds
-    found = begin(connection, world.database, entry_of(claim, now=now, lock_seconds=0, ttl_seconds=ttl), now=now)
+    entry = entry_of(claim, now=now, lock_seconds=0, ttl_seconds=ttl)
+    found = begin(connection, world.database, claim, entry, now=now)
     if isinstance(found, Answer):
         raise _Known(found)
     if found != "fresh":

@@ -23,7 +23,7 @@ from smsapi.errors import BodyIncomplete, BodyTooLarge, MalformedRequest, Smsapi
 from smsapi.web.body import load, load_query, refuse_other_charsets
 from smsapi.web.context import deps, request_id, to_response
 from smsapi.web.fields import StrictSchema
-from smsapi.web.idempotency import Claim, read_key
+from smsapi.web.idempotency import Claim, claim_of, read_key
 from smsapi.web.once import REPLAYED
 from smsapi.web.operations import operation
 
@@ -170,9 +170,7 @@ def _claim() -> Claim | None:
     header = request.headers.get("Idempotency-Key")
     if header is None:
         return None
-    # Test keys' apart from the live ones: a rehearsal must not be the answer to the real batch after it.
-    route = _ROUTE if caller().key.live else f"{_ROUTE} (test)"
-    return Claim(caller().client.id, route, read_key(header), b"")
+    return claim_of(caller().owner, _ROUTE, read_key(header))
 
 
 @contextmanager

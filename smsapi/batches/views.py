@@ -152,7 +152,7 @@ def cancel_batch(batch_id: str) -> Response:
         canceled = progress.cancel(world, connection, batch)
         return answer(_present(world, connection, canceled))
 
-    response = answer_once(caller().client.id, act)
+    response = answer_once(caller().owner, act)
     world.bell.ring()
     return response
 

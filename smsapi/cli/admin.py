@@ -129,7 +129,13 @@ def clients() -> None:
 @clients.command("create")
 @click.argument("name", callback=_name)
 @click.option("--default-sender", callback=_sender, help="The sender of messages that name none.")
-@click.option("--allowed-sender", "allowed_senders", multiple=True, callback=_sender, help="Only these senders.")
+@click.option(
+    "--allowed-sender",
+    "allowed_senders",
+    multiple=True,
+    callback=_sender,
+    help="Only these senders; without any, its default sender.",
+)
 @click.option("--allowed-country", "allowed_countries", multiple=True, callback=_countries, help="Only these, as US.")
 @click.option("--limit", "limits", multiple=True, callback=_limits, help='As "send=600 per minute; 10000 per day".')
 @click.option(
@@ -153,19 +159,19 @@ def create_client(
     """Make a client called NAME."""
     try:
         service.check_default_sender(default_sender, allowed_senders or None)
+        with open_database() as store, store.transaction() as connection:
+            made = service.create_client(
+                connection,
+                datetime.now(UTC),
+                name=name,
+                default_sender=default_sender,
+                allowed_senders=list(allowed_senders) or None,
+                allowed_countries=list(allowed_countries) or None,
+                limits=limits,
+                weight=weight,
+            )
     except InvalidInput as error:
         raise click.BadParameter(error.errors[0].message, param_hint="--default-sender") from None
-    with open_database() as store, store.transaction() as connection:
-        made = service.create_client(
-            connection,
-            datetime.now(UTC),
-            name=name,
-            default_sender=default_sender,
-            allowed_senders=list(allowed_senders) or None,
-            allowed_countries=list(allowed_countries) or None,
-            limits=limits,
-            weight=weight,
-        )
     shown = present_client(made)
     print_json(shown) if as_json else click.echo(f"Made client {shown['id']} ({name}).")
 

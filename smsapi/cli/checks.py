@@ -1,5 +1,6 @@
 """The checks of ``smsapi doctor``: each looks at one thing that sending needs, and says what to do where it fails."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -277,6 +278,21 @@ def _check_public_url(patient: Patient) -> Verdict:
     return passed(f"{url} leads to a service as this one")
 
 
+def _check_proxies(patient: Patient) -> Verdict:
+    settings = patient.settings
+    if settings.trusted_proxies:
+        return passed(f"X-Forwarded-For is believed of {settings.trusted_proxies} in front")
+    headers = {} if settings.metrics_token is None else {"Authorization": f"Bearer {settings.metrics_token}"}
+    answered = patient.ask("GET", f"{settings.public_url}/metrics", headers=headers)
+    if answered.response is None or answered.response.status_code != HTTPStatus.OK:
+        return skipped("the service's /metrics, which would tell, cannot be read from here")
+    found = re.search(rb"^smsapi_untrusted_forwarded_total (\S+)$", answered.response.content, re.MULTILINE)
+    if found is not None and float(found[1]) > 0:
+        said = "requests come with X-Forwarded-For, and no proxy is trusted: all callers have one address."
+        return failed(said, "Set SMSAPI_TRUSTED_PROXIES to how many stand in front.")
+    return passed("no request came with X-Forwarded-For")
+
+
 def _check_signature(patient: Patient) -> Verdict:
     token = patient.settings.plivo_auth_token
     if token is None:
@@ -293,7 +309,7 @@ def _check_signature(patient: Patient) -> Verdict:
 def _post_receipt(patient: Patient, token: str) -> str:
     """Post a receipt, signed with this token, about a message that there is not; return the status or what failed."""
     url = f"{patient.settings.public_url}/plivo/status/{show_id('msg', new_id())}"
-    form, nonce = {"Status": "doctor"}, new_id().hex
+    form, nonce = {"Status": "doctor"}, str(new_id().int % 10**20)
     signature = sign_v3(
         method="POST", url=url, nonce=nonce, token=token, params={name: [value] for name, value in form.items()}
     )
@@ -373,6 +389,7 @@ CHECKS: Final[Sequence[Check]] = (
     ("plivo", (), _check_plivo),
     ("plivo_clock", (), _check_plivo_clock),
     ("public_url", (), _check_public_url),
+    ("proxies", ("public_url",), _check_proxies),
     ("signature", ("public_url",), _check_signature),
     ("dispatcher", ("migrations",), _check_dispatcher),
     ("stops", ("migrations",), _check_stops),

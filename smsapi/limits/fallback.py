@@ -62,9 +62,7 @@ class FallbackStore:
                 if self._failed_at_us is not None:
                     self._note(None)
                 return verdict
-        verdict = act(self._spare, [_share(charge, self._shares) for charge in charges])
-        items = (item._replace(quota=charge.window.quota) for item, charge in zip(verdict.items, charges, strict=True))
-        return verdict._replace(items=tuple(items))
+        return _named_whole(act(self._spare, [_share(charge, self._shares) for charge in charges]), charges)
 
     def _may_try(self) -> bool:
         with self._lock:
@@ -86,6 +84,34 @@ class FallbackStore:
             get_logger().warning("limit_store_down", reason=str(failure), shares=self._shares)
         elif failure is None and was_degraded:
             get_logger().info("limit_store_back")
+
+
+class ShareStore:
+    """A ``LimitStore`` that gives out of ``store`` this process's part of each quota; ``shares`` processes have one.
+
+    For processes that share no store. Each has at least one unit, and together they let no more through than the limit
+    where that is no less than their number. Verdicts name the full quota; what remains is what this process has left.
+    Raises ``ValueError`` for no shares.
+    """
+
+    def __init__(self, store: LimitStore, *, shares: int) -> None:
+        if shares < 1:
+            raise ValueError("a limit needs at least one share")
+        self._store = store
+        self._shares = shares
+
+    def spend(self, charges: Sequence[Charge], *, once: str | None = None) -> Verdict:
+        """Decide and spend all charges on this process's part; see ``LimitStore.spend``."""
+        return _named_whole(self._store.spend([_share(each, self._shares) for each in charges], once=once), charges)
+
+    def peek(self, charges: Sequence[Charge]) -> Verdict:
+        """Return the standing of all charges on this process's part; spends nothing."""
+        return _named_whole(self._store.peek([_share(each, self._shares) for each in charges]), charges)
+
+
+def _named_whole(verdict: Verdict, charges: Sequence[Charge]) -> Verdict:
+    items = (item._replace(quota=charge.window.quota) for item, charge in zip(verdict.items, charges, strict=True))
+    return verdict._replace(items=tuple(items))
 
 
 def _share(charge: Charge, shares: int) -> Charge:

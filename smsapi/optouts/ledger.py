@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, delete, exists, insert, or_, select, update
 
 from smsapi.clock import Clock, rfc3339
 from smsapi.db import insert_into
@@ -21,6 +21,7 @@ from smsapi.events.store import record_event
 from smsapi.ids import new_id, show_id
 from smsapi.messages.models import Message, messages
 from smsapi.messages.statuses import SENDING, WAITING
+from smsapi.optouts.evidence import inbound_texts, shown_to
 from smsapi.optouts.models import (
     WITH_REASON,
     WITH_WORDS,
@@ -265,20 +266,37 @@ def get_entry(connection: Connection, scope: Scope) -> OptOut:
 
 
 def list_opt_outs(connection: Connection, mine: Mine, *, limit: int, before: UUID | None) -> Sequence[OptOut]:
-    """Return up to ``limit + 1`` entries that hold for the client, newest first, older than ``before``."""
-    query = select(opt_outs).where(_visible(opt_outs, mine)).order_by(opt_outs.c.id.desc()).limit(limit + 1)
+    """Return up to ``limit + 1`` entries that hold for the client, newest first, older than ``before``.
+
+    Of those that hold for all clients of a sender, the ones whose number it texted, or was texted by: the others are
+    customers of somebody else's.
+    """
+    query = select(opt_outs).where(_visible(opt_outs, mine), _is_known(mine))
+    query = query.order_by(opt_outs.c.id.desc()).limit(limit + 1)
     if before is not None:
         query = query.where(opt_outs.c.id < before)
     return [to_opt_out(row) for row in connection.execute(query)]
 
 
 def trail_of(connection: Connection, mine: Mine, number: str) -> Sequence[Proof]:
-    """Return all that was ever entered of the number and concerns the client, oldest first."""
+    """Return all that was ever entered of the number and concerns the client, oldest first.
+
+    What somebody else's recipient, key or message proves is told without the proof: only by which keyword.
+    """
     query = select(opt_out_log).where(opt_out_log.c.number == number, _visible(opt_out_log, mine))
+    rows = connection.execute(query.order_by(opt_out_log.c.id)).all()
+    shown = shown_to(connection, mine.client_id, [row.evidence for row in rows])
     return [
-        Proof(id=row.id, scope=scope_of(row), action=row.action, source=row.source, at=row.at, evidence=row.evidence)
-        for row in connection.execute(query.order_by(opt_out_log.c.id))
+        Proof(id=row.id, scope=scope_of(row), action=row.action, source=row.source, at=row.at, evidence=evidence)
+        for row, evidence in zip(rows, shown, strict=True)
     ]
+
+
+def _is_known(mine: Mine) -> ColumnElement[bool]:
+    row, sent, came = opt_outs.c, messages.c, inbound_texts.c
+    texted = exists().where(sent.client_id == mine.client_id, sent.to_number == row.number)
+    was_texted = exists().where(came.from_number == row.number, came.client_id == mine.client_id)
+    return or_(row.client_id == mine.client_id, texted, was_texted)
 
 
 def _visible(table: Table, mine: Mine) -> ColumnElement[bool]:

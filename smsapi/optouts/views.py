@@ -189,10 +189,8 @@ def _wanted(world: Deps, who: Caller, order: schemas.OptOutOrder, found: Sequenc
 
 def _mine() -> ledger.Mine:
     who, settings = caller(), deps().settings
-    allowed = who.client.allowed_senders
-    senders = {who.client.default_sender or settings.plivo_sender_id} if allowed is None else {*allowed}
-    named = sorted(sender for sender in senders if sender is not None)
-    return ledger.Mine(who.client.id, tuple(named), test=not who.key.live)
+    senders = who.client.senders(settings.plivo_sender_id)
+    return ledger.Mine(who.client.id, tuple(sorted(senders)), test=not who.key.live)
 
 
 def _scope(who: Caller, number: str, sender: str | None) -> Scope:

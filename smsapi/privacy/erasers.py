@@ -20,7 +20,7 @@ from smsapi.ids import show_id
 from smsapi.inbound.service import forget_number, forget_old
 from smsapi.messages.models import message_attempts, messages
 from smsapi.optouts.ledger import forget_old_words, forget_words
-from smsapi.web.idempotency import idempotency_keys
+from smsapi.web.idempotency import idempotency_keys, of_test_keys
 
 # What of a message, or of an answer or event about it, tells who was texted what.
 _EMPTY: Final[Mapping[str, Any]] = {"to": "", "text": "", "reference": None, "metadata": {}}
@@ -116,6 +116,7 @@ def _erase_answers(connection: Connection, subject: Subject) -> int:
     rows = idempotency_keys.c
     own = rows.client_id == subject.client_id
     routes = [route.format(show_id("msg", each)) for route in ROUTES_OF_A_MESSAGE for each in subject.message_ids]
+    routes += [of_test_keys(route) for route in routes]
     # Two questions: for both at once, joined by an OR, there is no index.
     emptied = _empty_answers(connection, (own, rows.subject_id.in_(subject.message_ids)))
     return emptied + _empty_answers(connection, (own, rows.route.in_(routes)))

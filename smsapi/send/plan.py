@@ -1,8 +1,9 @@
 """What would leave if an order were taken, and every reason not to take it: a pure function of values."""
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from smsapi.auth.models import Client
 from smsapi.errors import (
@@ -22,6 +23,7 @@ from smsapi.sms.phone import InvalidNumber, Number, parse_number
 from smsapi.sms.prices import Price, PriceList
 from smsapi.sms.sender import InvalidSender, Sender, check_sender_for_country, classify_sender
 
+SENDER_REFUSED: Final = "The client may not use this sender: it is not one of its allowed senders, nor its default."
 FURTHEST_AHEAD = timedelta(days=30)
 
 
@@ -57,7 +59,7 @@ def plan(order: Order, client: Client, settings: Settings, prices: PriceList | N
     sender = _sender(order, client, settings)
     price = None if prices is None else prices.estimate(number.country, measured.segments)
     found = (
-        _refuse_sender(order, sender, client, number),
+        _refuse_sender(order, sender, number, client.senders(settings.plivo_sender_id)),
         _refuse_country(number, client, settings),
         _refuse_length(measured, settings),
         _refuse_segments(measured, order.max_segments),
@@ -98,15 +100,14 @@ def _sender(order: Order, client: Client, settings: Settings) -> Sender | None:
         return None
 
 
-def _refuse_sender(order: Order, sender: Sender | None, client: Client, number: Number) -> Refused | None:
+def _refuse_sender(order: Order, sender: Sender | None, number: Number, allowed: AbstractSet[str]) -> Refused | None:
     if sender is None:
         return SenderNotAllowed("No usable sender: name one in from, or give the client a default sender.")
     if sender.value == order.to:
         return SenderNotAllowed("A message cannot go from a number to itself.")
-    allowed = client.allowed_senders
     # A default is no way around it, neither the client's nor the whole service's.
-    if allowed is not None and sender.value not in allowed:
-        return SenderNotAllowed("The client may not use this sender.")
+    if sender.value not in allowed:
+        return SenderNotAllowed(SENDER_REFUSED)
     reason = check_sender_for_country(sender, number.country)
     return None if reason is None else SenderNotAllowed(reason)
 

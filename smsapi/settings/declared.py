@@ -251,6 +251,12 @@ class Settings:
         "Private networks that webhooks may go to, such as 10.0.0.0/8, and without TLS too. Empty: public ones alone.",
         default=(),
     )
+    webhook_ports: tuple[tuple[int, int], ...] = setting(
+        "SMSAPI_WEBHOOK_PORTS",
+        parsers.port_ranges,
+        "Ports that webhooks may go to.",
+        default=((443, 443), (80, 80), (8000, 9999)),
+    )
     help_text: str | None = setting(
         "SMSAPI_HELP_TEXT",
         parsers.text,

@@ -59,6 +59,31 @@ def _phone(value: str) -> None:
 def _sender_or_phone(value: str) -> None:
     if _SENDER.fullmatch(value) is None:
         raise ValidationError("Must be an E.164 number, its + as %2B, a short code, or letters and digits.")
+class Several(fields.List[Any]):
+    """A list within bounds, which is measured before any of its items is looked at."""
+
+    def __init__(self, inner: fields.Field[Any], *, minimum: int = 0, maximum: int, **kwargs: Any) -> None:
+        self.bounds = validate.Length(min=minimum, max=maximum)
+        super().__init__(inner, validate=self.bounds, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> list[Any]:
+        if isinstance(value, list):
+            self.bounds(value)
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+class Pairs(fields.Dict):
+    """An object of names and values within bounds, which is measured before any of them is looked at."""
+
+    def __init__(self, *, maximum: int, **kwargs: Any) -> None:
+        self.bounds = validate.Length(max=maximum)
+        super().__init__(validate=self.bounds, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        if isinstance(value, Mapping):
+            self.bounds(value)
+        found: Any = super()._deserialize(value, attr, data, **kwargs)  # type: ignore[no-untyped-call]  # Marshmallow's
+        return found
 
 
 class Whole(fields.Integer):

@@ -4,10 +4,11 @@ import time
 from collections.abc import Mapping
 
 import structlog
-from flask import Flask, g, request
+from flask import Flask, current_app, g, request
 from flask.wrappers import Response
 from werkzeug.exceptions import HTTPException, InternalServerError
 
+from smsapi.deps import Deps
 from smsapi.errors import BodyTooLarge, MalformedRequest, NotFound, SmsapiError, UnsupportedMediaType
 from smsapi.log import get_logger
 from smsapi.web.answers import Answer
@@ -27,6 +28,7 @@ _SECURITY_HEADERS = {
 
 
 _OAUTH_ERRORS = {"unauthenticated": "invalid_client"}
+_WARNED = "smsapi.forwarded_warned"
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
@@ -70,6 +72,17 @@ def _start() -> None:
     g.started = time.perf_counter()
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request_id())
+    _look_for_proxies(deps())
+
+
+def _look_for_proxies(world: Deps) -> None:
+    """Warn, once a process, where a proxy stands in front that nobody trusts: all callers have its address then."""
+    if world.settings.trusted_proxies or "X-Forwarded-For" not in request.headers:
+        return
+    world.metrics.count_untrusted_forwarded()
+    if not current_app.extensions.get(_WARNED):
+        current_app.extensions[_WARNED] = True
+        log.warning("forwarded_for_not_trusted", setting="SMSAPI_TRUSTED_PROXIES")
 
 
 def _finish(response: Response) -> Response:

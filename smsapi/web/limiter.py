@@ -17,11 +17,12 @@ import flask_limiter
 from flask_limiter._extension import LimiterContext
 from flask_limiter._limits import RuntimeLimit
 from flask_limiter.util import get_qualified_name
-from limits import RateLimitItem, parse_many
+from limits import RateLimitItem
 
 from smsapi.errors import RateLimited
 from smsapi.limits.gcra import Charge, Standing, Verdict, Window
 from smsapi.limits.store import LimitStore
+from smsapi.settings.windows import read_windows
 
 _STANDING = "limit_standing"
 _REMEMBERED_STRINGS = 1024
@@ -221,7 +222,7 @@ class _RememberedLimit(flask_limiter.Limit):
         return iter(self._windows(self.limit_provider() if callable(self.limit_provider) else self.limit_provider))
 
     def _read(self, text: str) -> tuple[RuntimeLimit, ...]:
-        items = parse_many(text) if text else []
+        items = read_windows(text) if text else ()
         return tuple(
             RuntimeLimit(
                 item,

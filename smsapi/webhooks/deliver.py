@@ -61,7 +61,7 @@ def deliver(world: Deps, claimed: Claimed) -> None:
         )
         return
     networks = world.settings.webhook_allow_networks
-    reply = post(endpoint.url, body, {**_HEADERS, **signed}, networks=networks)
+    reply = post(endpoint.url, body, {**_HEADERS, **signed}, networks=networks, ports=world.settings.webhook_ports)
     world.checkpoint("webhook.answered")
     settle(world, claimed, reply, begun=now)
     world.checkpoint("webhook.settled")

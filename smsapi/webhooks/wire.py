@@ -79,6 +79,7 @@ def post(
     headers: dict[str, str],
     *,
     networks: Sequence[Network],
+    ports: Sequence[tuple[int, int]] = ((1, 65_535),),
     total_seconds: float = TOTAL_SECONDS,
 ) -> Reply:
     """Post the body and return what came of it; never raises. No proxy, no redirect, and the answer's body is dropped.
@@ -89,6 +90,7 @@ def post(
     call = Call(begun + total_seconds, _CONNECT_SECONDS, total_seconds, bytes_left=_MAX_ANSWER_BYTES)
     token = current_call.set(call)
     try:
+        check_url(url, networks, ports)
         return _exchange(url, body, headers, networks, begun)
     except Exception as error:  # noqa: BLE001 - whatever a receiver does, it is only a failed attempt
         return Reply(_since(begun), error=_reason(error))

@@ -38,7 +38,7 @@ def test_lines_of_json_and_a_list_of_json_say_the_same_as_a_csv(caller):
 
 
 def test_the_message_fields_are_those_of_a_single_send(make_app, make_caller):
-    caller = make_caller(make_app({"prices": PRICES}))
+    caller = make_caller(make_app({"prices": PRICES}), allowed_senders=["+14155550101"])
     soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     batch = upload(
         caller,

@@ -21,7 +21,8 @@ from tests.conftest import AUTH_ID, AUTH_TOKEN, JWT_SECRET, eventually, free_por
 from tests.processes import Guard, freeze, is_running, send_signal, wait_until
 from tests.support.api import LANDLINE, Remote
 
-SMSAPI = [sys.executable, "-m", "smsapi"]
+# As the installed command does, it imports nothing from the directory that it is started in.
+SMSAPI = [sys.executable, "-P", "-m", "smsapi"]
 _ROOT = Path(__file__).parents[2]
 
 
@@ -61,6 +62,8 @@ def make_key(database_url: str, mode: str = "live") -> str:
 class Running:
     """One command of ours with its children. ``kill`` and ``start`` keep its settings and its log."""
 
+    cwd: Path | None = None
+
     def __init__(self, environ: dict[str, str], directory: Path, *arguments: str) -> None:
         self.environ = environ
         self.log = directory / "stderr"
@@ -83,6 +86,7 @@ class Running:
             self.process = subprocess.Popen(
                 [*SMSAPI, *self._arguments],
                 env=self.environ,
+                cwd=self.cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -185,9 +189,10 @@ def working(environ: dict[str, str], **options: int) -> Iterator[Worker]:
 
 
 @contextmanager
-def serving(environ: dict[str, str]) -> Iterator[Served]:
+def serving(environ: dict[str, str], cwd: Path | None = None) -> Iterator[Served]:
     """Serve for the length of the block; nothing of it outlives the test process."""
     served = Served(environ, Path(tempfile.mkdtemp(prefix="smsapi-served-")))
+    served.cwd = cwd
     try:
         served.start()
         yield served

@@ -1,7 +1,8 @@
 """The store: SQLAlchemy Core on SQLite or PostgreSQL, and the only place that begins and ends transactions."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,9 +29,15 @@ _BUSY_TIMEOUT_MS = 10_000
 _CONNECT_TIMEOUT_SECONDS = 3
 _POOL_TIMEOUT_SECONDS = 5
 _STATEMENT_TIMEOUT_MS = 15_000
+# Of each connection, whatever role, database or server say: what is decided here is decided by statements that see what
+# was committed before them, also where each is its own transaction.
+_SESSION = (
+    f"-c statement_timeout={_STATEMENT_TIMEOUT_MS} -c idle_in_transaction_session_timeout=60000 "
+    r"-c default_transaction_isolation=read\ committed"
+)
 _READ_ONLY_TRANSACTION = "25006"
 _READ_ONLY = "smsapi_read"
-_NEWS = "smsapi_news"
+_AFTER = "smsapi_after"
 
 # A JSON column that PostgreSQL keeps in its binary form.
 Json = JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
@@ -56,6 +63,14 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+@dataclass(slots=True)
+class _After:
+    """What one transaction asked to have done once it is committed."""
+
+    is_news: bool = False
+    acts: list[Callable[[], object]] = field(default_factory=list)
+
+
 class Database:
     """One store. Nothing is connected before the first use, so it may be built before a fork.
 
@@ -76,19 +91,17 @@ class Database:
     def transaction(self) -> Iterator[Connection]:
         """Open a transaction that commits at the end of the block and rolls back when it raises."""
         with _translated(), self.engine.begin() as connection:
-            info = connection.info
-            info.pop(_NEWS, None)
+            after = connection.info[_AFTER] = _After()
             yield connection
-        self._tell(info)
+        self._finish(after)
 
     @contextmanager
     def statement(self) -> Iterator[Connection]:
         """Open a connection for a single statement that writes, and is its own transaction."""
         with _translated(), self._reader.connect() as connection:
-            info = connection.info
-            info.pop(_NEWS, None)
+            after = connection.info[_AFTER] = _After()
             yield connection
-        self._tell(info)
+        self._finish(after)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -100,10 +113,15 @@ class Database:
         """Return an INSERT that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update`` on this store."""
         return insert_into(self.engine, table)
 
-    def _tell(self, info: dict[Any, Any]) -> None:
-        if info.pop(_NEWS, False):
+    def _finish(self, after: _After) -> None:
+        # The connection, and what hangs on it, is another thread's by now. Committed is committed, whatever fails here.
+        for act in after.acts:
+            with suppress(Exception):
+                act()
+        if after.is_news:
             for listener in self._listeners:
-                listener()
+                with suppress(Exception):
+                    listener()
 
     def tell_news_to(self, listener: Callable[[], None]) -> None:
         """Call the listener after each transaction of this process that was news, in its thread; it must be quick."""
@@ -137,7 +155,21 @@ def try_lock(connection: Connection, lock: int) -> bool:
 
 def call_it_news(connection: Connection) -> None:
     """Have whoever asked for it told once this transaction, or single statement, is committed."""
-    connection.info[_NEWS] = True
+    _after(connection).is_news = True
+
+
+def after_commit(connection: Connection, act: Callable[[], object]) -> None:
+    """Do this once the transaction, or single statement, is committed, and not at all where it is rolled back.
+
+    For what is logged and counted: in the transaction it could make it fail, and tell of what never came to be. It is
+    done in this thread, in the order in which it was asked for, and what it raises is dropped.
+    """
+    _after(connection).acts.append(act)
+
+
+def _after(connection: Connection) -> _After:
+    after: _After = connection.info.setdefault(_AFTER, _After())
+    return after
 
 
 @contextmanager
@@ -170,7 +202,7 @@ def _postgresql(url: Any, pool_size: int) -> Engine:
             "application_name": "smsapi",
             # A host that went away without a word is noticed, and a statement that hangs holds no thread for ever.
             "tcp_user_timeout": _STATEMENT_TIMEOUT_MS,
-            "options": f"-c statement_timeout={_STATEMENT_TIMEOUT_MS} -c idle_in_transaction_session_timeout=60000",
+            "options": _SESSION,
         },
     )
 

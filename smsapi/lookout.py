@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from smsapi.errors import Unavailable
 from smsapi.log import get_logger
@@ -54,12 +55,18 @@ class Lookout:
         while not self._stopping.is_set():
             self._rung.clear()
             rest = self._longest
-            try:
-                rest = min(self._look(self._stopping.is_set), rest)
-            except Unavailable:
-                log.warning("lookout_waits", what=self._name, reason="the database does not answer")
-            except Exception:  # the thread must live on; what was not committed is found again
-                log.exception("lookout_failed", what=self._name)
+            # The thread must live on, whatever is raised, also by what is said of it.
+            with suppress(Exception):
+                rest = min(self._look_once(), rest)
             if rest > 0:
                 self._stopping.wait(min(rest, self._shortest))
                 self._rung.wait(rest)
+
+    def _look_once(self) -> float:
+        try:
+            return self._look(self._stopping.is_set)
+        except Unavailable:
+            log.warning("lookout_waits", what=self._name, reason="the database does not answer")
+        except Exception:  # what was not committed is found again
+            log.exception("lookout_failed", what=self._name)
+        return self._longest

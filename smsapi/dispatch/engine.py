@@ -7,6 +7,7 @@ everything when the process ends, loses nothing.
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import dramatiq
 from dramatiq.brokers.stub import StubBroker
@@ -29,6 +30,7 @@ log = get_logger()
 
 _QUEUE = "messages"
 _STOPPING_SECONDS = 0.005
+_AFTER_A_FAILURE_SECONDS = 1.0
 
 
 class Dispatcher:
@@ -120,7 +122,8 @@ class Dispatcher:
     def _run_due(self) -> None:
         # Released before looking: a message stored after the look rings again, and is found.
         self._hinted.release()
-        self._guarded("dispatch_waits", self._drain)
+        with suppress(Exception):
+            self._guarded("dispatch_waits", self._drain)
 
     def _drain(self) -> None:
         while not self._stopping.is_set():
@@ -161,13 +164,16 @@ class Dispatcher:
 
     def _sweep_for_ever(self) -> None:
         while not self._stopping.is_set():
-            rest = self._desk.seconds_to_rest()
+            rest = _AFTER_A_FAILURE_SECONDS
+            # The thread must live on, whatever is raised, also by what is said of it.
+            with suppress(Exception):
+                rest = self._desk.seconds_to_rest()
+                if rest <= 0:
+                    self._guarded("sweep_waits", self._sweep)
             if rest > 0:
                 # Nudged, it may have to rest less long than it knew.
                 self._nudged.wait(rest)
                 self._nudged.clear()
-            else:
-                self._guarded("sweep_waits", self._sweep)
 
     def _guarded(self, waits: str, act: Callable[[], None]) -> None:
         try:

@@ -7,11 +7,13 @@ a worker who claims it at the same moment either has it already, and the decisio
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, Literal, get_args
 
 from sqlalchemy import Connection, func, select
 
 from smsapi.auth.models import Client
+from smsapi.db import after_commit
 from smsapi.deps import Deps
 from smsapi.errors import NotUnknown, TooLate
 from smsapi.messages.lanes import lane_of
@@ -60,7 +62,7 @@ def cancel(world: Deps, connection: Connection, message: Message, *, by: Mapping
     # The epoch, for a caller's own delivery may hold it between two attempts.
     canceled = change(world, connection, message, status=CANCELED, due_at=None, epoch=message.epoch + 1)
     add_event(connection, message, "message.canceled", world.clock.now(), by)
-    world.metrics.count_message(CANCELED, test=message.test)
+    after_commit(connection, partial(world.metrics.count_message, CANCELED, test=message.test))
     return canceled
 
 
@@ -176,7 +178,7 @@ def _take(world: Deps, connection: Connection, message: Message, evidence: Mappi
         "error_message": None,
     }
     add_event(connection, message, "message.sent", now, evidence)
-    world.metrics.count_message(SENT, test=message.test)
+    after_commit(connection, partial(world.metrics.count_message, SENT, test=message.test))
     return change(world, connection, message, **values)
 
 

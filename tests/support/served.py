@@ -64,6 +64,7 @@ class Running:
         self.log = directory / "stderr"
         self.process: subprocess.Popen[bytes] | None = None
         self._arguments = arguments
+        self._stderr: int | None = None
         self._guard = Guard(directory, signal.SIGTERM)
 
     def start(self) -> None:
@@ -78,15 +79,20 @@ class Running:
     def begin(self) -> None:
         """Start it and do not wait."""
         with self.log.open("ab") as log:
+            where = log.fileno() if self._stderr is None else self._stderr
             self.process = subprocess.Popen(
                 [*SMSAPI, *self._arguments],
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=where,
+                stderr=where,
                 start_new_session=True,
             )
         self._guard.watch(self.process.pid)
+
+    def log_to(self, fd: int | None) -> None:
+        """From its next start on, have it write to this descriptor, or to its log again."""
+        self._stderr = fd
 
     def is_ready(self) -> bool:
         raise NotImplementedError

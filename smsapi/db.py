@@ -109,6 +109,25 @@ class Database:
         with _translated(), self._reader.connect() as connection:
             yield connection
 
+    @contextmanager
+    def exclusive(self, lock: int) -> Iterator[bool]:
+        """Give True where no other process is within a block of this lock, and keep others out for the block.
+
+        For work of many transactions. It takes a connection of the pool, and is over where that is lost. On SQLite,
+        whose processes are on one machine and write one at a time, it is always given.
+        """
+        if not self.is_postgresql:
+            yield True
+            return
+        with self.read() as connection:
+            is_ours = bool(connection.execute(select(func.pg_try_advisory_lock(lock))).scalar_one())
+            try:
+                yield is_ours
+            finally:
+                # Where the connection is lost, so is the lock; and a connection that kept it must not be used again.
+                if is_ours and not connection.invalidated:
+                    connection.execute(select(func.pg_advisory_unlock(lock)))
+
     def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
         """Return an INSERT that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update`` on this store."""
         return insert_into(self.engine, table)

@@ -192,10 +192,7 @@ def test_an_error_listener_that_fails_takes_no_line_away(capsys):
 
     try:
         configure_logging("info", on_error=fail)
-        try:
-            raise ValueError("x")
-        except ValueError:
-            logging.getLogger("library").exception("it_happened")
+        logging.getLogger("library").error("it_happened", exc_info=ValueError("x"))
         assert "it_happened" in capsys.readouterr().err
     finally:
         configure_logging("info")

@@ -33,6 +33,11 @@ class Called(Generic[_Any]):
     tell: Callable[[], None]
 
 
+def check_callable(world: Deps, message: Message) -> None:
+    """Raise what the call for this message would, before any attempt is begun; nothing is sent."""
+    _outgoing(world, message, "")
+
+
 def call(world: Deps, message: Message) -> Called[Outcome]:
     """Make the attempt that was begun for the message, and return what came of it."""
     provider = provider_of(world, message)

@@ -1,4 +1,22 @@
-"""The store: SQLAlchemy Core on SQLite or PostgreSQL, and the only place that begins and ends transactions."""
+"""The store: SQLAlchemy Core on SQLite or PostgreSQL, and the only place that begins and ends transactions.
+
+Lock order. Whoever locks several rows in one transaction on PostgreSQL, by FOR UPDATE, by a change, or by an insert
+that meets an equal row, does so in this order, and within a table in the order that stands behind it:
+
+1. advisory locks, which are only tried, never waited for
+2. ``clients``, ``api_keys`` (id)
+3. ``idempotency_keys`` (client, route, key), when a request begins
+4. ``batches`` (id), and of one its rows, counts and changes
+5. ``messages`` (id), and of one its attempts
+6. ``receipts`` (message, fingerprint)
+7. ``opt_outs`` (number, ``holds_for``), and their trail
+8. ``gates``: the paces (key), then ``account``, then ``circuit``
+9. ``webhook_endpoints`` (id), then ``webhook_deliveries`` (endpoint, message, ``seq``)
+
+Rows that are taken with SKIP LOCKED are waited for by nobody's fault: those may come in any order, and before others.
+``events`` and ``inbound_messages`` are inserted and, apart from erasing, not locked. A deadlock that happens all the
+same is :class:`~smsapi.errors.StoreUnavailable`: nothing of it was done, and the request or the step is made again.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress

@@ -101,10 +101,7 @@ def apply_kept(
             steps.append(_plan(message, mine, standing, occasion))
     store.mark(connection, list(strange), store.MISMATCHED, now)
     store.mark(connection, [each.id for step in steps for each in step.used], store.APPLIED, now)
-    # In the order in which entries are made (smsapi.db): two who bring the same numbers would wait for each other.
-    opting_out = [step.message for step in steps if step.opts_out]
-    for message in sorted(opting_out, key=lambda each: (each.to_number, str(each.client_id), each.sender)):
-        opt_out_by_provider(connection, clock, message)
+    opt_out_by_provider(connection, clock, [step.message for step in steps if step.opts_out])
     _change(connection, steps, now)
     moved = [(step.message, f"message.{step.applied.status}", step.told) for step in steps if step.told is not None]
     add_events(connection, moved, now)

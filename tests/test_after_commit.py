@@ -64,7 +64,9 @@ class Module:
         if isinstance(call.func, ast.Name):
             name = call.func.id
             return self.imported.get(name, (self.name, name))
-        on = call.func.value
+        on = getattr(call.func, "value", None)
+        if not isinstance(call.func, ast.Attribute):
+            return None
         if isinstance(on, ast.Name) and on.id == "self":
             return (self.name, call.func.attr)
         if isinstance(on, ast.Name) and on.id in self.imported:

@@ -34,7 +34,8 @@ def _never_raising(count: "_Count[_Given]") -> "_Count[_Given]":
         except Exception as error:  # noqa: BLE001 - the files of several processes are on a disk, which may be full
             self.note_failure(error)
 
-    return update_wrapper(counted, count)
+    update_wrapper(counted, count)
+    return counted
 
 
 class Metrics:

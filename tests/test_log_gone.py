@@ -47,7 +47,7 @@ def cut_all_connections(url):
 def send_and_see_it_arrive(caller, **headers):
     answer = caller.send(headers=headers)
     assert answer.status_code in {201, 202}, answer.text
-    eventually(lambda: caller.message(answer.json()["id"])["status"] == "delivered", seconds=30)
+    eventually(lambda: caller.message(answer.json()["id"])["status"] == "delivered", seconds=120)
 
 
 def test_a_service_whose_log_is_gone_answers_sends_settles_and_says_so(served, postgres_url, simulator):
@@ -59,7 +59,7 @@ def test_a_service_whose_log_is_gone_answers_sends_settles_and_says_so(served, p
     send_and_see_it_arrive(caller, **ASYNC, **{"Idempotency-Key": "one"})
     # Every thread that looks for work is told that the store does not answer, which it logs.
     cut_all_connections(postgres_url)
-    eventually(lambda: requests.get(f"{served.url}/readyz", timeout=10).ok)
+    eventually(lambda: requests.get(f"{served.url}/readyz", timeout=30).ok, seconds=60)
     send_and_see_it_arrive(caller, **ASYNC)
     ready = requests.get(f"{served.url}/readyz", timeout=10).json()
     assert ready["status"] == "ready"
@@ -85,7 +85,7 @@ def test_a_worker_whose_log_is_gone_sends_and_settles_all_the_same(dead, postgre
         simulator.faults.replace([Rule("500", count=2, taken=False), Rule("429", count=1)])
         send_and_see_it_arrive(caller, **ASYNC)
         cut_all_connections(postgres_url)
-        eventually(lambda: requests.get(f"{served.url}/readyz", timeout=10).ok)
+        eventually(lambda: requests.get(f"{served.url}/readyz", timeout=30).ok, seconds=60)
         # A process that died within a call is logged of while its message is put right.
         worker.kill()
         worker.begin()
@@ -208,3 +208,70 @@ def test_lines_dropped_before_anybody_counts_are_counted_too():
         assert sum(counted) == read_log_trouble().dropped
     finally:
         count_dropped_with(lambda _lines: None)
+
+
+RAISING = """
+import sys, threading
+from types import SimpleNamespace
+import structlog
+from sqlalchemy import event
+from smsapi.app import build_deps
+from smsapi.clock import SharedClock
+from smsapi.dispatch.engine import Dispatcher
+from smsapi.dispatch.hints import Hints
+from smsapi.lookout import Lookout
+from smsapi.settings import read_settings
+from smsapi.timekeeping import Timekeeper
+
+class Raising:
+    def __getattr__(self, name):
+        def fail(*_args, **_fields):
+            said.release()
+            raise OSError("the log is gone")
+        return fail
+
+said = threading.Semaphore(0)
+structlog.configure(processors=[], logger_factory=lambda *_: Raising(), cache_logger_on_first_use=False)
+
+def fail(*_args):
+    again.release()
+    raise RuntimeError("a bug of ours")
+
+again = threading.Semaphore(0)
+lookout = Lookout("bugs", fail, longest_seconds=0.01)
+timekeeper = Timekeeper(SimpleNamespace(clock=SharedClock(fail)), interval_seconds=0.01)
+hints = Hints("redis://127.0.0.1:1/0", fail)
+hints.start()
+hints.ring()
+assert said.acquire(timeout=30)
+for thread in (lookout, timekeeper):
+    thread.start()
+    for _ in range(3):
+        assert again.acquire(timeout=30), thread
+    thread.stop(*([10] if thread is lookout else []))
+given = {"plivo_auth_id": "MATESTTESTTESTTEST00", "plivo_auth_token": "x", "jwt_secret": "-" * 32}
+# Without a schema: whatever looks into it is told that the store does not answer.
+world = build_deps(read_settings({}, database_url=f"sqlite:///{sys.argv[1]}", dispatch_sweep_seconds=0.05, **given))
+dispatcher = Dispatcher(world)
+dispatcher.start()
+for _ in range(40):
+    assert said.acquire(timeout=30)
+names = {thread.name for thread in threading.enumerate()}
+looking = ("sweep", "webhooks", "batches", "reports", "housekeeping", "hints")
+assert {f"smsapi-{each}" for each in looking} <= names, names
+assert dispatcher.is_alive()
+dispatcher.stop(10)
+hints.stop()
+print("alive")
+"""
+
+
+def test_no_thread_ends_where_what_is_said_of_a_failure_raises_as_well(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", RAISING, str(tmp_path / "empty.db")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout == "alive\n", done.stderr

@@ -4,12 +4,13 @@ What one process cannot handle another may: a release that knows the value, or t
 So nothing is lost by it, and nothing is decided about the message but when it is looked at again.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, TextClause, func, select, update
 
 from smsapi.clock import rfc3339
 from smsapi.db import after_commit
@@ -29,7 +30,7 @@ _LATEST: Final = timedelta(minutes=10)
 
 
 def set_aside(
-    world: Deps, message_id: UUID, error: Exception, *, what: str, still: tuple[ColumnElement[bool], ...]
+    world: Deps, message_id: UUID, error: Exception, *, what: str, still: Sequence[ColumnElement[bool] | TextClause]
 ) -> None:
     """Let a message be due again later, since ``what`` was to be done with it raised this error.
 

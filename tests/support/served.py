@@ -74,7 +74,8 @@ class Running:
 
     def wait(self) -> None:
         """Wait until it is ready."""
-        eventually(lambda: self.is_ready() or self._has_ended(), seconds=30)
+        # To load all the code takes seconds, and a minute where the machine has much else to do.
+        eventually(lambda: self.is_ready() or self._has_ended(), seconds=120)
 
     def begin(self) -> None:
         """Start it and do not wait."""

@@ -58,16 +58,21 @@ class Arrivals:
     def _cut_off_for_ever(self) -> None:
         while True:
             time.sleep(_LOOK_EVERY_SECONDS)
-            now = time.monotonic()
-            with self._lock:
-                late = [sock for sock, deadline in self._deadlines.items() if deadline <= now]
-                for sock in late:
-                    del self._deadlines[sock]
-                    # The thread that reads from it sees the end of the stream, and is free.
-                    with suppress(OSError):
-                        sock.shutdown(socket.SHUT_RDWR)
-            if late:
-                log.warning("slow_requests_cut_off", count=len(late))
+            # The thread must live on, whatever is raised.
+            with suppress(Exception):
+                self._cut_off()
+
+    def _cut_off(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            late = [sock for sock, deadline in self._deadlines.items() if deadline <= now]
+            for sock in late:
+                del self._deadlines[sock]
+                # The thread that reads from it sees the end of the stream, and is free.
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+        if late:
+            log.warning("slow_requests_cut_off", count=len(late))
 
 
 class Flowing:

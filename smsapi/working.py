@@ -23,6 +23,7 @@ from smsapi.deps import Deps
 from smsapi.dispatch.engine import Dispatcher
 from smsapi.dispatch.hints import Hints
 from smsapi.log import configure_logging, get_logger, log_all_uncaught
+from smsapi.logsink import count_dropped_with
 from smsapi.metrics import serve_metrics
 from smsapi.sentry import install_sentry
 from smsapi.settings import Settings, read_settings
@@ -51,6 +52,7 @@ class Sending:
 
     def start(self) -> None:
         """Start to send, and to tell the other processes of what is stored here."""
+        count_dropped_with(self._world.metrics.count_dropped_log_lines)
         if self._world.settings.public_url is None:
             log.warning("deliveries_are_never_known", reason=_NO_PUBLIC_URL)
         if self._timekeeper is not None:

@@ -5,6 +5,7 @@ All of a step is one transaction, so that a crash between any two lines of it lo
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from math import ceil
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from smsapi.batches.making import MOST_AT_ONCE, make_messages, move_counts
 from smsapi.batches.models import Batch, batch_changes
 from smsapi.batches.present import HAS_LEFT, OPEN, count_over, present_end
 from smsapi.batches.store import change_batch, counts_of
+from smsapi.db import after_commit
 from smsapi.deps import Deps
 from smsapi.errors import TooLate
 from smsapi.events.store import insert_events, record_event
@@ -136,8 +138,7 @@ def cancel_waiting(world: Deps, connection: Connection, batch: Batch, *, limit: 
     told = {"client_id": batch.client_id, "test": batch.test, "type": f"message.{CANCELED}", "at": now}
     told["data"] = {"by": "batch", "batch_id": show_id("bat", batch.id)}
     insert_events(connection, [{"id": new_id(), "message_id": each, **told} for each in ids])
-    for _ in ids:
-        world.metrics.count_message(CANCELED, test=batch.test)
+    after_commit(connection, partial(world.metrics.count_message, CANCELED, test=batch.test, times=len(ids)))
     return len(ids)
 
 

@@ -20,7 +20,7 @@ from smsapi.batches.present import present_batch
 from smsapi.batches.store import Reject
 from smsapi.deps import Deps
 from smsapi.errors import NotFound
-from smsapi.messages.lanes import NAMES
+from smsapi.messages.lanes import name_of
 from smsapi.messages.present import present_message
 from smsapi.messages.schemas import MessageListSchema, MessageQuery
 from smsapi.messages.store import list_messages
@@ -172,7 +172,7 @@ def _stops(connection: Connection) -> frozenset[str]:
 
 def _is_stopped(batch: Batch, stops: frozenset[str]) -> bool:
     # Nothing stops test keys' messages, since nobody is texted.
-    return not batch.test and not stops.isdisjoint({PAUSE, f"{PAUSE}:{NAMES[batch.lane]}", CIRCUIT, ACCOUNT})
+    return not batch.test and not stops.isdisjoint({PAUSE, f"{PAUSE}:{name_of(batch.lane)}", CIRCUIT, ACCOUNT})
 
 
 def _wants_csv(query: schemas.RejectQuery) -> bool:

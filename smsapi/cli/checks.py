@@ -31,7 +31,7 @@ from smsapi.limits.redis import RedisStore
 from smsapi.limits.store import LimitStoreDown
 from smsapi.log import reason_of
 from smsapi.messages.backlog import LaneBacklog, measure
-from smsapi.messages.lanes import NAMES, TEST
+from smsapi.messages.lanes import NAMES, TEST, name_of
 from smsapi.messages.unknown import read_unknown
 from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, read_stops
 from smsapi.plivo.answers import parsed_object
@@ -330,7 +330,7 @@ def _check_dispatcher(patient: Patient) -> Verdict:
             patient.clock.sleep(_LOOK_SECONDS)
             if _moved(first, _look(store, patient.clock)[0]):
                 return passed("messages wait, and go on")
-    shown = ", ".join(NAMES[lane] for lane in late if lane not in stopped)
+    shown = ", ".join(name_of(lane) for lane in late if lane not in stopped)
     advice = "Run `smsapi worker`, or `smsapi serve` with SMSAPI_DISPATCH_THREADS above 0, on this database."
     return failed(f"messages have been due for over {LATE_SECONDS:g} s ({shown}), and none goes on.", advice)
 
@@ -347,8 +347,8 @@ def _look(store: Database, clock: Clock) -> tuple[Mapping[int, LaneBacklog], set
 
 def _moved(before: Mapping[int, LaneBacklog], after: Mapping[int, LaneBacklog]) -> bool:
     return any(
-        after[lane].waiting < each.waiting or after[lane].oldest_due_at != each.oldest_due_at
-        for lane, each in before.items()
+        now.waiting < each.waiting or now.oldest_due_at != each.oldest_due_at
+        for each, now in ((each, after.get(lane, LaneBacklog())) for lane, each in before.items())
         if each.waiting
     )
 

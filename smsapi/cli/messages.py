@@ -18,7 +18,7 @@ from smsapi.errors import SmsapiError
 from smsapi.events.store import Event, list_events
 from smsapi.ids import read_id, show_id
 from smsapi.log import mask_numbers, scrub
-from smsapi.messages.lanes import NAMES
+from smsapi.messages.lanes import name_of
 from smsapi.messages.models import Message, message_attempts
 from smsapi.messages.present import present_event, present_message
 from smsapi.messages.statuses import FINAL, QUEUED, UNKNOWN
@@ -60,7 +60,7 @@ def show(*, message_id: UUID, reveal: bool, as_json: bool) -> None:
         attempts, events = _attempts_of(connection, message_id), list_events(connection, message_id)
     shown = {
         "message": present_message(message) if reveal else _hide(present_message(message)),
-        "lane": NAMES[message.lane],
+        "lane": name_of(message.lane),
         "on_unknown": message.on_unknown,
         "due_at": _moment(message.due_at),
         "expires_at": _moment(message.expires_at),

@@ -13,7 +13,7 @@ from smsapi.clock import Clock, rfc3339
 from smsapi.db import Database
 from smsapi.errors import SmsapiError
 from smsapi.messages.backlog import LaneBacklog, Unsettled, count_unsettled, measure
-from smsapi.messages.lanes import MARKETING, NAMES, OTP, TRANSACTIONAL
+from smsapi.messages.lanes import MARKETING, NAMES, OTP, TRANSACTIONAL, name_of
 from smsapi.messages.unknown import UnknownMessages, read_unknown
 from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, Gate, close_gate, open_gate, read_gates, read_stops
 from smsapi.pacing.tolls import ACCOUNT_SEGMENTS, REQUESTS, SENDER_PREFIX, tolls_of
@@ -57,7 +57,7 @@ def status(*, as_json: bool) -> None:
         print_json(
             {
                 "at": rfc3339(now),
-                "lanes": {NAMES[lane]: _present_lane(backlog, now) for lane, backlog in lanes.items()},
+                "lanes": {name_of(lane): _present_lane(backlog, now) for lane, backlog in lanes.items()},
                 "sending": unsettled.sending,
                 "unknown": unsettled.in_doubt + unsettled.held,
                 "held": unsettled.held,
@@ -259,7 +259,7 @@ def _table(lanes: Mapping[int, LaneBacklog], now: datetime) -> Sequence[str]:
     rows = [("lane", "waiting", "oldest", "later")]
     for lane, backlog in lanes.items():
         oldest = f"{backlog.age_seconds(now):.0f} s" if backlog.waiting else "-"
-        rows.append((NAMES[lane], str(backlog.waiting), oldest, str(backlog.later)))
+        rows.append((name_of(lane), str(backlog.waiting), oldest, str(backlog.later)))
     return [f"{name:<15}{waiting:>9}{oldest:>12}{later:>9}" for name, waiting, oldest, later in rows]
 
 

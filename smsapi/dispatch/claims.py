@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, and_, bindparam, select, update
 
 from smsapi.batches.store import canceled_among
 from smsapi.deps import Deps
+from smsapi.dispatch.aside import set_aside
 from smsapi.dispatch.company import find_company, most_together
+from smsapi.errors import Unavailable
 from smsapi.ids import new_id, show_id
 from smsapi.messages.flows import Flow
 from smsapi.messages.models import CHORE, WAITS, Message, messages, to_message
@@ -24,6 +27,7 @@ from smsapi.optouts.ledger import opted_out_among
 from smsapi.pacing.gates import Closed
 from smsapi.send.after import cancel
 from smsapi.send.begin import Begun, begin, begin_together, conclude_opted_out, is_expired, pass_gates
+from smsapi.send.call import check_callable
 from smsapi.send.change import TOO_LATE, conclude
 
 
@@ -67,19 +71,75 @@ _FIRST_OF_FLOW = (
 )
 
 
+# The same, of which nothing is read but its id.
+_FIRST_ID_OF_FLOW = _FIRST_OF_FLOW.with_only_columns(messages.c.id)
+
+
 def claim_to_send(world: Deps, connection: Connection, flow: Flow, now: datetime, *, limit: int) -> Taken:
     """Claim up to ``limit`` messages of the flow, longest due first, and begin an attempt for each.
 
     No two claims at once get the same message: on PostgreSQL rows that another is claiming are passed over; on SQLite
     the write lock keeps claims apart. It stops at a gate that is closed, with the message where it was.
     """
-    given = {"lane": flow.lane, "client_id": flow.client_id, "sender": flow.sender, "now": now, "at_most": limit}
+    rows = connection.execute(_FIRST_OF_FLOW, _given(flow, now, limit)).all()
+    return _claim_these(world, connection, [to_message(row) for row in rows], now, alone=False)
+
+
+def claim_one_by_one(world: Deps, flow: Flow, now: datetime, *, limit: int) -> Taken:
+    """Do as :func:`claim_to_send`, each in a transaction of its own and in no other's company.
+
+    One that cannot be handled is set aside, and keeps none of the others.
+
+    Raises:
+        StoreUnavailable: the store does not answer, and nothing was begun.
+
+    """
     taken = Taken()
-    found = [to_message(row) for row in connection.execute(_FIRST_OF_FLOW, given).all()]
+    try:
+        while taken.looked_at < limit and taken.closed is None and _claim_first(world, flow, now, taken):
+            pass
+    except Exception:
+        # What was begun has to be sent: nobody else would know how it went.
+        if not taken.begun:
+            raise
+    return taken
+
+
+def _claim_first(world: Deps, flow: Flow, now: datetime, taken: Taken) -> bool:
+    """Add the first of the flow to what is taken, or set it aside; return whether there was one."""
+    message_id = None
+    try:
+        with world.database.transaction() as connection:
+            # By its id first: of one whose row cannot be read, at least that is known.
+            message_id = connection.execute(_FIRST_ID_OF_FLOW, _given(flow, now, 1)).scalar_one_or_none()
+            if message_id is None:
+                return False
+            row = connection.execute(select(messages).where(messages.c.id == message_id)).one()
+            one = _claim_these(world, connection, [to_message(row)], now, alone=True)
+    except Unavailable:
+        raise
+    except Exception as error:
+        if message_id is None:
+            raise
+        set_aside(world, message_id, error, what="send", still=(WAITS, messages.c.due_at <= now))
+        taken.looked_at += 1
+    else:
+        taken.begun += one.begun
+        taken.closed = one.closed
+        taken.looked_at += one.looked_at
+    return True
+
+
+def _given(flow: Flow, now: datetime, limit: int) -> dict[str, Any]:
+    return {"lane": flow.lane, "client_id": flow.client_id, "sender": flow.sender, "now": now, "at_most": limit}
+
+
+def _claim_these(world: Deps, connection: Connection, found: Sequence[Message], now: datetime, *, alone: bool) -> Taken:
+    taken = Taken()
     done = _conclude_unfit(world, connection, found, now)
     for message in found:
         if message.id not in done:
-            others = _company_of(world, connection, message, now, done)
+            others = () if alone else _company_of(world, connection, message, now, done)
             begun = _begin(world, connection, message, others, now)
             if isinstance(begun, Closed):
                 taken.closed = begun
@@ -131,6 +191,9 @@ def _company_of(
 def _begin(
     world: Deps, connection: Connection, message: Message, others: Sequence[Message], now: datetime
 ) -> Begun | Closed:
+    # What its call cannot be made of is found out before there is an attempt whose outcome nobody would know.
+    for each in (message, *others):
+        check_callable(world, each)
     segments = message.segments + sum(other.segments for other in others)
     admitted = pass_gates(world, connection, message, now, segments=segments)
     if isinstance(admitted, Closed):

@@ -157,8 +157,8 @@ def _obey(connection: Connection, inbound: Inbound, reading: Reading, *, source:
     if reading.wish == "optout":
         client_id = inbound.client_id if reading.is_of_client else None
         scope = Scope(number=inbound.from_number, client_id=client_id, sender=inbound.to_number)
-        opt_out(connection, scope, source=source, at=at, evidence=evidence)
         hold_waiting(connection, inbound.from_number)
+        opt_out(connection, scope, source=source, at=at, evidence=evidence)
     elif reading.wish == "optin":
         scopes = said_by_recipient(connection, number=inbound.from_number, sender=inbound.to_number)
         opt_in(connection, scopes, source=source, at=at, evidence=evidence)

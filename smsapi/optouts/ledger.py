@@ -140,19 +140,29 @@ def opt_in(
     connection: Connection, scopes: Sequence[Scope], *, source: Source, at: datetime, evidence: Mapping[str, Any]
 ) -> None:
     """Take these entries away; each that stood is a line of the trail and ``optout.removed``."""
-    for scope in scopes:
+    for scope in sorted(scopes, key=_place_of):
         same = (opt_outs.c.number == scope.number, opt_outs.c.test == scope.test, opt_outs.c.holds_for == scope.key)
         if connection.execute(delete(opt_outs).where(*same).returning(opt_outs.c.id)).first() is not None:
             connection.execute(_INSERT_LINE, _line(scope, "removed", source, at, evidence))
             _tell(connection, scope, "optout.removed", source, at)
 
 
-def opt_out_by_provider(connection: Connection, clock: Clock, message: Message) -> None:
-    """Enter that Plivo refused the message with code 200: its recipient told its sender STOP (plivo-facts 2.7)."""
+def opt_out_by_provider(connection: Connection, clock: Clock, several: Sequence[Message]) -> None:
+    """Enter that Plivo refused these messages with code 200: each recipient told the sender STOP (plivo-facts 2.7)."""
+    scopes = [(_scope_of_refusal(message), message) for message in several]
+    for scope, message in sorted(scopes, key=lambda each: _place_of(each[0])):
+        evidence = {"message_id": show_id("msg", message.id), "provider_code": "200"}
+        opt_out(connection, scope, source="provider", at=clock.now(), evidence=evidence)
+
+
+def _scope_of_refusal(message: Message) -> Scope:
     client_id = message.client_id if message.test else None
-    scope = Scope(number=message.to_number, client_id=client_id, sender=message.sender, test=message.test)
-    evidence = {"message_id": show_id("msg", message.id), "provider_code": "200"}
-    opt_out(connection, scope, source="provider", at=clock.now(), evidence=evidence)
+    return Scope(number=message.to_number, client_id=client_id, sender=message.sender, test=message.test)
+
+
+def _place_of(scope: Scope) -> tuple[str, str]:
+    """Return where an entry comes in the order in which those who change several change them (:mod:`smsapi.db`)."""
+    return (scope.number, scope.key)
 
 
 def _row(scope: Scope, source: str, reason: str | None, at: datetime) -> dict[str, Any]:
@@ -194,9 +204,10 @@ def _concerned(connection: Connection, scope: Scope) -> Sequence[UUID]:
 
 
 def hold_waiting(connection: Connection, number: str) -> None:
-    """Hold what waits to be sent to the number until this transaction ends, once the opt-out is entered.
+    """Hold what waits to be sent to the number until this transaction ends, before the opt-out is entered in it.
 
-    An attempt that is being begun at this moment is waited for, and one that begins afterwards sees the opt-out.
+    An attempt that is being begun at this moment is waited for, and one that begins afterwards sees the opt-out. Before
+    it is entered, since a report that opts a number out holds its message first, too (:mod:`smsapi.db`).
     """
     rows = messages.c
     for ids in _texts_to(connection, number, WAITING):
@@ -319,7 +330,7 @@ def import_opt_outs(
     """Enter many opt-outs at once and return how many are new; each new one is a line of the trail, and no event."""
     added = 0
     # In one order, or two who bring the same numbers wait for each other.
-    ordered = sorted(orders, key=lambda order: (order[0].number, order[0].key))
+    ordered = sorted(orders, key=lambda order: _place_of(order[0]))
     for start in range(0, len(ordered), _IMPORT_BATCH):
         rows = [_row(scope, "import", reason, at) for scope, reason in ordered[start : start + _IMPORT_BATCH]]
         statement = insert_into(connection, opt_outs).values(rows).on_conflict_do_nothing().returning(opt_outs)

@@ -144,8 +144,8 @@ def put_opt_out(number: str) -> Response:
     scope = _scope(who, number_in_path(number), _sender_of(world, who, order))
     evidence = {"key_id": show_id("key", who.key.id), "reason": order.reason}
     with world.database.transaction() as connection:
-        ledger.opt_out(connection, scope, source="api", at=world.clock.now(), evidence=evidence, reason=order.reason)
         ledger.hold_waiting(connection, scope.number)
+        ledger.opt_out(connection, scope, source="api", at=world.clock.now(), evidence=evidence, reason=order.reason)
         entry = ledger.get_entry(connection, scope)
     ledger.let_calls_end(world, scope.number)
     return to_response(answer(present_opt_out(entry)))

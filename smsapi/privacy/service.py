@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from sqlalchemy import Connection, select
 
 from smsapi.auth.models import clients
 from smsapi.batches.forgetting import cancel_rows_to
+from smsapi.db import after_commit
 from smsapi.deps import Deps
 from smsapi.errors import TooEarly
 from smsapi.ids import show_id
@@ -132,7 +134,7 @@ def erase_number(world: Deps, number: str) -> Erased:
     canceled, left = cancel_rows_to(world, number), 0
     for batch in _messages_to(world, number):
         with world.database.transaction() as connection:
-            query = select(messages).where(messages.c.id.in_(batch)).with_for_update()
+            query = select(messages).where(messages.c.id.in_(batch)).order_by(messages.c.id).with_for_update()
             found = [to_message(row) for row in connection.execute(query)]
             waiting = [message for message in found if message.status in WAITING]
             for message in waiting:
@@ -185,5 +187,6 @@ def _erase(world: Deps, connection: Connection, found: Sequence[Message], by: Ma
             rows[eraser.name] += eraser.of_messages(connection, subject)
         for message in of_client:
             add_event(connection, replace(message, text="", to_number=""), "message.redacted", now, by)
-            log.info("message_redacted", message_id=show_id("msg", message.id), client_id=show_id("cli", client_id))
+            said = {"message_id": show_id("msg", message.id), "client_id": show_id("cli", client_id)}
+            after_commit(connection, partial(log.info, "message_redacted", **said))
     return rows

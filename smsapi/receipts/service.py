@@ -175,9 +175,9 @@ def _look_again_at(world: Deps, message_ids: Sequence[UUID], now: datetime) -> b
         if len(message_ids) > 1:
             alone = [_look_again_at(world, [message_id], now) for message_id in message_ids]
             return all(alone)
-        log.exception("receipt_failed", message_id=show_id("msg", message_ids[0]))
         with world.database.transaction() as connection:
             store.postpone(connection, message_ids[0], now + _LATEST)
+        log.exception("receipt_failed", message_id=show_id("msg", message_ids[0]))
     for message_id, applied in done.items():
         note(world, show_id("msg", message_id), applied)
     return True

@@ -6,12 +6,14 @@ Each is concluded `sent` (its record was found), sent again (it is shown not to 
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection
 
 from smsapi.clock import rfc3339
+from smsapi.db import after_commit
 from smsapi.deps import Deps
 from smsapi.ids import show_id
 from smsapi.log import get_logger
@@ -90,7 +92,8 @@ def _known(connection: Connection, uuids: Collection[str], batch: Batch) -> set[
 
 
 def _apply(world: Deps, connection: Connection, message: Message, verdict: Verdict, looked: Mapping[str, Any]) -> None:
-    log.info("reconciled", message_id=show_id("msg", message.id), verdict=type(verdict).__name__.lower())
+    said = {"message_id": show_id("msg", message.id), "verdict": type(verdict).__name__.lower()}
+    after_commit(connection, partial(log.info, "reconciled", **said))
     match verdict:
         case Taken(record):
             _adopt(world, connection, message, record, looked)
@@ -110,7 +113,7 @@ def _adopt(world: Deps, connection: Connection, message: Message, record: Record
         evidence = {"decision": "sent", "taken_at": rfc3339(record.taken_at), **looked}
         applied = apply_receipt(world, connection, message.id, receipt, evidence=evidence)
         if applied.result == "applied" and applied.status is not None:
-            world.metrics.count_message(applied.status, test=message.test)
+            after_commit(connection, partial(world.metrics.count_message, applied.status, test=message.test))
 
 
 def _settle_test(world: Deps, message: Message) -> None:

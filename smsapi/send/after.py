@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, Literal, get_args
 
 from sqlalchemy import Connection, Uuid, column, func, select, table, update
 
 from smsapi.auth.models import Client
-from smsapi.db import UtcDateTime
+from smsapi.db import UtcDateTime, after_commit
 from smsapi.deps import Deps
 from smsapi.errors import NotUnknown, TooLate, Unavailable
 from smsapi.messages.lanes import lane_of
@@ -62,7 +63,7 @@ def cancel(world: Deps, connection: Connection, message: Message, *, by: Mapping
     # The epoch, for a caller's own delivery may hold it between two attempts.
     canceled = change(world, connection, message, status=CANCELED, due_at=None, epoch=message.epoch + 1)
     add_event(connection, message, "message.canceled", world.clock.now(), by)
-    world.metrics.count_message(CANCELED, test=message.test)
+    after_commit(connection, partial(world.metrics.count_message, CANCELED, test=message.test))
     return canceled
 
 
@@ -200,7 +201,7 @@ def _take(world: Deps, connection: Connection, message: Message, evidence: Mappi
         "error_message": None,
     }
     add_event(connection, message, "message.sent", now, evidence)
-    world.metrics.count_message(SENT, test=message.test)
+    after_commit(connection, partial(world.metrics.count_message, SENT, test=message.test))
     return change(world, connection, message, **values)
 
 

@@ -2,9 +2,11 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from functools import partial
+from typing import Generic, TypeVar
 from uuid import UUID
 
 from smsapi.deps import Deps
@@ -23,29 +25,42 @@ _SHORTEST_EXPIRY_SECONDS = 5
 _HELD_UP = Unavailable("the lease was over before the call", local=True)
 
 
-def call(world: Deps, message: Message) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class Called(Generic[_Any]):
+    """What came of an attempt. ``tell`` logs and counts it, for when it is written down: that comes before anything."""
+
+    outcome: _Any
+    tell: Callable[[], None]
+
+
+def check_callable(world: Deps, message: Message) -> None:
+    """Raise what the call for this message would, before any attempt is begun; nothing is sent."""
+    _outgoing(world, message, "")
+
+
+def call(world: Deps, message: Message) -> Called[Outcome]:
     """Make the attempt that was begun for the message, and return what came of it."""
     provider = provider_of(world, message)
     world.checkpoint("call.before")
     shown = show_id("msg", message.id)
     if _is_held_up(world, message):
-        log.warning("held_up", message_id=shown, number=message.attempts)
-        return _HELD_UP
+        return Called(_HELD_UP, partial(log.warning, "held_up", message_id=shown, number=message.attempts))
     started = time.perf_counter()
     outcome = provider.send(_outgoing(world, message, shown))
-    return _note(world, message, outcome, started, message_id=shown, number=message.attempts)
+    seconds = time.perf_counter() - started
+    return Called(outcome, partial(_note, world, message, outcome, seconds, message_id=shown, number=message.attempts))
 
 
-def call_joined(world: Deps, several: Sequence[Message], chunk_id: UUID) -> JoinedOutcome:
+def call_joined(world: Deps, several: Sequence[Message], chunk_id: UUID) -> Called[JoinedOutcome]:
     """Make the one attempt that was begun for all of these live messages, and return what came of it."""
     world.checkpoint("joined.before")
     shown = show_id("chk", chunk_id)
     if _is_held_up(world, several[0]):
-        log.warning("held_up", chunk_id=shown, recipients=len(several))
-        return _HELD_UP
+        return Called(_HELD_UP, partial(log.warning, "held_up", chunk_id=shown, recipients=len(several)))
     started = time.perf_counter()
     outcome = world.provider.send_joined(_outgoing_to_many(world, several, shown))
-    return _note(world, several[0], outcome, started, chunk_id=shown, recipients=len(several))
+    seconds = time.perf_counter() - started
+    return Called(outcome, partial(_note, world, several[0], outcome, seconds, chunk_id=shown, recipients=len(several)))
 
 
 def _is_held_up(world: Deps, message: Message) -> bool:
@@ -58,8 +73,7 @@ def _is_held_up(world: Deps, message: Message) -> bool:
     return message.due_at is not None and message.due_at <= latest
 
 
-def _note(world: Deps, message: Message, outcome: _Any, started: float, **said: object) -> _Any:
-    seconds = time.perf_counter() - started
+def _note(world: Deps, message: Message, outcome: Outcome | JoinedOutcome, seconds: float, **said: object) -> None:
     came_to = type(outcome).__name__.lower().removesuffix("together")
     world.metrics.observe_attempt(provider_of(world, message).name, came_to, seconds)
     log.info(
@@ -70,7 +84,6 @@ def _note(world: Deps, message: Message, outcome: _Any, started: float, **said: 
         reason=getattr(outcome, "reason", None),
         ms=round(seconds * 1000, 1),
     )
-    return outcome
 
 
 def _outgoing(world: Deps, message: Message, shown: str) -> Outgoing:

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, func, select, update
 
+from smsapi.db import after_commit
 from smsapi.deps import Deps
 from smsapi.errors import StoreUnavailable
 from smsapi.messages.models import Message, message_attempts, messages
@@ -71,7 +73,7 @@ def conclude(
     concluded = change(world, connection, message, **known)
     data = {"error": {"code": code, "message": sentence}, **(evidence or {})}
     add_event(connection, message, f"message.{status}", world.clock.now(), data)
-    world.metrics.count_message(status, test=message.test)
+    after_commit(connection, partial(world.metrics.count_message, status, test=message.test))
     return concluded
 
 

@@ -5,10 +5,12 @@ in between leaves a row that says how far it came.
 """
 
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import update
 
+from smsapi.db import after_commit
 from smsapi.deps import Deps
 from smsapi.ids import show_id
 from smsapi.log import get_logger
@@ -55,11 +57,14 @@ def run(world: Deps, begun: Begun, *, wait_until: datetime) -> Message:
     if begun.chunk_id is not None:
         return run_joined(world, begun, begun.chunk_id)
     while True:
-        outcome = call(world, begun.message)
+        called = call(world, begun.message)
         world.checkpoint("call.returned")
-        # Without it all that is left of the call is that its outcome is unknown. Writing it twice changes nothing.
-        attempted = begun
-        settled = insist(world, lambda: settle(world, attempted, outcome, wait_until=wait_until))  # noqa: B023
+        try:
+            # Without it all that is left of the call is that its outcome is unknown. Writing it twice changes nothing.
+            write = partial(settle, world, begun, called.outcome, wait_until=wait_until)
+            settled = insist(world, write)
+        finally:
+            called.tell()
         if settled.retry_in_seconds is None:
             return settled.message
         world.clock.sleep(settled.retry_in_seconds)
@@ -89,10 +94,11 @@ def _begin_when_open(world: Deps, message_id: UUID, epoch: int, number: int, wai
 
 def _hand_over(world: Deps, message_id: UUID, epoch: int, closed: Closed) -> Message:
     """Let a dispatcher send what may not be sent before its caller's patience ends."""
-    log.info("waits_at_a_gate", message_id=show_id("msg", message_id), gate=closed.key)
     columns = messages.c
     held = (columns.id == message_id, columns.epoch == epoch, columns.status.in_(WAITING))
+    said = {"message_id": show_id("msg", message_id), "gate": closed.key}
     with world.database.transaction() as connection:
+        after_commit(connection, partial(log.info, "waits_at_a_gate", **said))
         connection.execute(update(messages).where(*held).values(due_at=world.clock.now(), epoch=columns.epoch + 1))
         return get_message(connection, message_id)
 

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, select, update
 
+from smsapi.db import after_commit
 from smsapi.deps import Deps
 from smsapi.ids import show_id
 from smsapi.log import get_logger
@@ -110,7 +112,7 @@ def take(
     taken = change(world, connection, message, **values)
     if status != message.status:
         add_event(connection, message, "message.sent", now, evidence)
-        world.metrics.count_message(status, test=message.test)
+        after_commit(connection, partial(world.metrics.count_message, status, test=message.test))
     return taken
 
 
@@ -168,7 +170,8 @@ def _may_pass(connection: Connection, message: Message, outcome: Rejected) -> bo
 
 
 def _wait_for_account(world: Deps, connection: Connection, message: Message, outcome: Rejected) -> Message:
-    log.warning("account_refused", reason=account_trouble(outcome), message_id=show_id("msg", message.id))
+    said = {"reason": account_trouble(outcome), "message_id": show_id("msg", message.id)}
+    after_commit(connection, partial(log.warning, "account_refused", **said))
     # At the end of those that wait, so that the next probe is another message.
     due = world.clock.now() + timedelta(seconds=world.settings.account_probe_seconds)
     evidence = {"reason": "account_paused", "trouble": account_trouble(outcome)}
@@ -228,7 +231,8 @@ def call_unknown(world: Deps, connection: Connection, message: Message, evidence
 
 def lose_lease(world: Deps, connection: Connection, message: Message) -> Message:
     """Say of a message whose sender died within an attempt what is known: nothing."""
-    log.warning("sender_died", client_id=show_id("cli", message.client_id), message_id=show_id("msg", message.id))
+    said = {"client_id": show_id("cli", message.client_id), "message_id": show_id("msg", message.id)}
+    after_commit(connection, partial(log.warning, "sender_died", **said))
     evidence = {"reason": "the sender died within the attempt", "on_unknown": message.on_unknown}
     if message.on_unknown == "resend" and not message.test:
         evidence |= {"decision": "resend"}

@@ -5,11 +5,13 @@ The messages are held by the caller's transaction, and stand as they are given.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, func, select, update
 
+from smsapi.db import after_commit
 from smsapi.deps import Deps
 from smsapi.messages.models import Message, message_attempts, messages
 from smsapi.messages.statuses import FAILED, QUEUED
@@ -32,6 +34,12 @@ def tell_all(
     add_events(connection, [(message, kind, data) for message in several], at)
 
 
+def count_all(world: Deps, connection: Connection, several: Sequence[Message], status: str) -> None:
+    """Count these messages as having come to this status, once that is committed."""
+    for message in several:
+        after_commit(connection, partial(world.metrics.count_message, status, test=message.test))
+
+
 def conclude_all(
     world: Deps,
     connection: Connection,
@@ -50,8 +58,7 @@ def conclude_all(
     change_all(world, connection, several, **known)
     data = {"error": {"code": code, "message": sentence}, **(evidence or {})}
     tell_all(connection, several, f"message.{status}", world.clock.now(), data)
-    for message in several:
-        world.metrics.count_message(status, test=message.test)
+    count_all(world, connection, several, status)
 
 
 def requeue_all(

@@ -59,6 +59,8 @@ def _phone(value: str) -> None:
 def _sender_or_phone(value: str) -> None:
     if _SENDER.fullmatch(value) is None:
         raise ValidationError("Must be an E.164 number, its + as %2B, a short code, or letters and digits.")
+
+
 class Several(fields.List[Any]):
     """A list within bounds, which is measured before any of its items is looked at."""
 

@@ -69,6 +69,7 @@ class Running:
         self.log = directory / "stderr"
         self.process: subprocess.Popen[bytes] | None = None
         self._arguments = arguments
+        self._stderr: int | None = None
         self._guard = Guard(directory, signal.SIGTERM)
 
     def start(self) -> None:
@@ -78,21 +79,27 @@ class Running:
 
     def wait(self) -> None:
         """Wait until it is ready."""
-        eventually(lambda: self.is_ready() or self._has_ended(), seconds=30)
+        # To load all the code takes seconds, and a minute where the machine has much else to do.
+        eventually(lambda: self.is_ready() or self._has_ended(), seconds=120)
 
     def begin(self) -> None:
         """Start it and do not wait."""
         with self.log.open("ab") as log:
+            where = log.fileno() if self._stderr is None else self._stderr
             self.process = subprocess.Popen(
                 [*SMSAPI, *self._arguments],
                 env=self.environ,
                 cwd=self.cwd,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=where,
+                stderr=where,
                 start_new_session=True,
             )
         self._guard.watch(self.process.pid)
+
+    def log_to(self, fd: int | None) -> None:
+        """From its next start on, have it write to this descriptor, or to its log again."""
+        self._stderr = fd
 
     def is_ready(self) -> bool:
         raise NotImplementedError

@@ -5,6 +5,7 @@ Nothing is opened before the fork; each worker has its own pools and sends on it
 
 import os
 import shutil
+from functools import partial
 from typing import Any
 
 from flask import Flask
@@ -16,7 +17,7 @@ from smsapi.deps import Deps
 from smsapi.gthread import Arrivals, PatientWorker, Whole
 from smsapi.log import configure_logging, get_logger
 from smsapi.settings import read_settings
-from smsapi.web.operations import streamed_routes
+from smsapi.web.operations import reads_its_body
 from smsapi.working import Sending, prepare_process
 
 _settings = read_settings()
@@ -74,7 +75,8 @@ def application() -> Flask:
     """Return the app of this worker."""
     prepare_process(_settings)
     app = create_app(_settings)
-    whole = Whole(app.wsgi_app, PatientWorker.arrivals, limit=MAX_BODY_BYTES, flowing=streamed_routes(app))
+    flows = partial(reads_its_body, app)
+    whole = Whole(app.wsgi_app, PatientWorker.arrivals, limit=MAX_BODY_BYTES, flows=flows)
     app.wsgi_app = whole  # type: ignore[method-assign]
     return app
 

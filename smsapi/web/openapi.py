@@ -23,7 +23,7 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # What every route may answer, whatever it is for.
 _ALWAYS = ("malformed_request", "internal_error", "unavailable")
 _WITH_CREDENTIAL = ("unauthenticated", "too_many_failed_logins", "rate_limited", "store_unavailable")
-_WITH_BODY = ("body_too_large", "unsupported_media_type", "validation_failed")
+_WITH_BODY = ("body_incomplete", "body_too_large", "unsupported_media_type", "validation_failed")
 _WITH_IDEMPOTENCY = ("idempotency_key_invalid", "idempotency_key_reused", "idempotency_in_progress")
 _WAITS = frozenset({409, 429, 503})
 # An answer of these statuses is kept with the Idempotency-Key and given again.

@@ -3,11 +3,14 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from smsapi.clock import Clock
 from smsapi.limits.gcra import SECOND_US, Charge, Verdict, Window
 from smsapi.limits.store import LimitStore, LimitStoreDown, now_us
 from smsapi.log import get_logger
+
+_T = TypeVar("_T")
 
 
 class FallbackStore:
@@ -46,23 +49,51 @@ class FallbackStore:
 
     def spend(self, charges: Sequence[Charge], *, once: str | None = None) -> Verdict:
         """Decide and spend all charges on whichever store is in charge; see ``LimitStore.spend``."""
-        return self._ask(lambda store, held: store.spend(held, once=once), charges)
+        return self._ask(
+            lambda store: store.spend(charges, once=once),
+            lambda store: self._whole(charges, store.spend(self._shared(charges), once=once)),
+        )
+
+    def decide_each(
+        self, groups: Sequence[Sequence[Charge]], *, spend: bool, once: str | None = None
+    ) -> Sequence[Verdict]:
+        """Decide each group on whichever store is in charge; see ``LimitStore.decide_each``."""
+
+        def by_share(store: LimitStore) -> Sequence[Verdict]:
+            verdicts = store.decide_each([self._shared(charges) for charges in groups], spend=spend, once=once)
+            return [self._whole(charges, verdict) for charges, verdict in zip(groups, verdicts, strict=True)]
+
+        return self._ask(lambda store: store.decide_each(groups, spend=spend, once=once), by_share)
+
+    def give_back(self, charges: Sequence[Charge], *, once: str | None = None, seconds_ago: float = 0.0) -> None:
+        """Undo what was spent, on whichever store is in charge; see ``LimitStore.give_back``."""
+        self._ask(
+            lambda store: store.give_back(charges, once=once, seconds_ago=seconds_ago),
+            lambda store: store.give_back(self._shared(charges), once=once, seconds_ago=seconds_ago),
+        )
 
     def peek(self, charges: Sequence[Charge]) -> Verdict:
         """Return the standing of all charges on whichever store is in charge; spends nothing."""
-        return self._ask(lambda store, held: store.peek(held), charges)
+        return self._ask(
+            lambda store: store.peek(charges), lambda store: self._whole(charges, store.peek(self._shared(charges)))
+        )
 
-    def _ask(self, act: Callable[[LimitStore, Sequence[Charge]], Verdict], charges: Sequence[Charge]) -> Verdict:
+    def _ask(self, primary: Callable[[LimitStore], _T], spare: Callable[[LimitStore], _T]) -> _T:
         if self._may_try():
             try:
-                verdict = act(self._primary, charges)
+                found = primary(self._primary)
             except LimitStoreDown as down:
                 self._note(down)
             else:
                 if self._failed_at_us is not None:
                     self._note(None)
-                return verdict
-        verdict = act(self._spare, [_share(charge, self._shares) for charge in charges])
+                return found
+        return spare(self._spare)
+
+    def _shared(self, charges: Sequence[Charge]) -> Sequence[Charge]:
+        return [_share(charge, self._shares) for charge in charges]
+
+    def _whole(self, charges: Sequence[Charge], verdict: Verdict) -> Verdict:
         items = (item._replace(quota=charge.window.quota) for item, charge in zip(verdict.items, charges, strict=True))
         return verdict._replace(items=tuple(items))
 

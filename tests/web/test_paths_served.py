@@ -1,4 +1,4 @@
-"""Paths and bodies as ``smsapi serve`` itself takes them: however a path is written, no body is cut and called whole."""
+"""Paths and bodies as ``smsapi serve`` takes them: however a path is written, no body is called whole that is not."""
 
 import gzip
 import shutil
@@ -129,8 +129,6 @@ def routes_with_a_body():
                 yield method.upper(), path, list(operation["requestBody"]["content"])
 
 
-
-
 def test_a_body_that_is_cut_off_is_an_error_on_every_route(served, caller, store):
     before = left_behind(store) | {"clients": count_rows(store, "clients"), "api_keys": count_rows(store, "api_keys")}
     looks_whole = {
@@ -161,3 +159,19 @@ def test_a_body_that_is_cut_off_is_an_error_on_every_route(served, caller, store
     assert {path for path, status in told if status == 404} <= {path for path in spec()["paths"] if "_id}" in path}
     after = left_behind(store) | {"clients": count_rows(store, "clients"), "api_keys": count_rows(store, "api_keys")}
     assert after == before
+
+
+UPGRADE = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
+
+
+def test_whatever_keeps_a_request_from_its_route_allow_names_all_methods_of_the_path(served):
+    for path, methods in spec()["paths"].items():
+        target = path.replace("{", "x").replace("}", "x").encode()
+        documented = {method.upper() for method in methods}
+        for method, headers in (("TRACE", []), ("BREW", []), *((each, UPGRADE) for each in documented)):
+            answer = exchange(served.port, [head(method, target, [*headers, ("Content-Length", "0")])])
+            assert answer.status == 405, (method, path)
+            allowed = set(answer.headers["allow"].split(", "))
+            assert documented <= allowed, (method, path, allowed)
+            assert allowed - documented <= {"GET", "HEAD", "PUT", "PATCH", "POST", "DELETE", "OPTIONS"}
+            assert method in documented or method not in allowed

@@ -1,8 +1,8 @@
-"""gunicorn's thread worker, with two things mended that the threads of a small pool cannot do without.
+"""gunicorn's thread worker, with some things mended that the threads of a small pool cannot do without.
 
-A request has to arrive whole within a time: whoever sends it slowly would otherwise hold a thread for as long as he
-likes. A long body that its view reads as it comes has to come at a pace instead. And what cannot be read as HTTP is
-answered with a problem too.
+A request has to arrive whole within a time, and its answer has to be read in time: whoever sends or reads slowly would
+otherwise hold a thread for as long as he likes. A long body that its view reads as it comes has to come at a pace
+instead. And what cannot be read as HTTP is answered with a problem too.
 """
 
 import io
@@ -17,6 +17,7 @@ from gunicorn import util  # type: ignore[import-untyped]
 from gunicorn.http import errors  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
+from smsapi.connections import AnsweringSocket, Lingering, Readers
 from smsapi.errors import BodyIncomplete, BodyTooLarge, MalformedRequest, SmsapiError
 from smsapi.ids import new_id
 from smsapi.log import get_logger
@@ -188,12 +189,31 @@ class Whole:
 
 
 class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
-    """A thread worker that waits for slow senders, and only so long. ``arrivals`` is set by ``smsapi.serving``."""
+    """A thread worker that waits for slow callers, and only so long.
+
+    ``arrivals`` and ``readers`` are set by ``smsapi.serving``.
+    """
 
     arrivals: Arrivals
+    readers: Readers
+
+    def init_process(self) -> None:
+        """Begin, after the fork."""
+        self._lingering = Lingering()
+        super().init_process()
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """Go on with a connection, or close it; gunicorn's main thread would wait two seconds for each to be closed."""
+        if fs.cancelled() or fs.exception() is not None or fs.result():
+            super().finish_request(conn, fs)
+            return
+        self.nr_conns -= 1
+        self._lingering.close(conn.sock)
 
     def handle(self, conn: Any) -> Any:
-        """Handle a connection, from its first byte on against the clock."""
+        """Handle a connection, from its first byte on against the clock, to the last of its answer."""
+        if not isinstance(conn.sock, AnsweringSocket):
+            conn.sock = AnsweringSocket(conn.sock, self.readers)
         self.arrivals.expect(conn.sock)
         try:
             return super().handle(conn)

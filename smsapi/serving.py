@@ -13,6 +13,7 @@ from gunicorn import glogging  # type: ignore[import-untyped]
 from prometheus_client.multiprocess import mark_process_dead
 
 from smsapi.app import MAX_BODY_BYTES, create_app
+from smsapi.connections import Readers
 from smsapi.deps import Deps
 from smsapi.gthread import Arrivals, PatientWorker, Whole
 from smsapi.log import configure_logging, get_logger
@@ -22,6 +23,7 @@ from smsapi.working import Sending, prepare_process
 
 _settings = read_settings()
 PatientWorker.arrivals = Arrivals(_settings.request_read_seconds)
+PatientWorker.readers = Readers(_settings.request_read_seconds, at_once=max(1, _settings.threads // 4))
 _OWN_METRICS_DIR = "SMSAPI_OWN_METRICS_DIR"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from smsapi.bell import Bell
 from smsapi.clock import Clock
 from smsapi.db import Database
-from smsapi.gathering import Crowd, Gatherer
+from smsapi.gathering import Crowd, Gatherer, Slots
 from smsapi.health import Health
 from smsapi.limits.store import LimitStore
 from smsapi.metrics import Metrics
@@ -40,8 +40,8 @@ class Deps:
     executor: Executor
     # How many callers may wait for Plivo at once: fewer than there are request threads, so that some are always free.
     waiting: Semaphore
-    # How many long bodies may be read at once, for the same reason.
-    uploads: Semaphore
+    # Who may read a long or slow body now, by client, for the same reason: no client has all the places.
+    uploads: Slots
     # Stores together the delivery reports that come at once; says of each whether it is new.
     reports_in: Gatherer[Any, bool]
     # Who takes a delivery report: where many come, they are stored, and applied afterwards.

@@ -6,6 +6,7 @@ Nothing is opened before the fork; each worker has its own pools and sends on it
 import os
 import shutil
 import sys
+from functools import partial
 from typing import Any
 
 from flask import Flask
@@ -13,11 +14,12 @@ from gunicorn import glogging  # type: ignore[import-untyped]
 from prometheus_client.multiprocess import mark_process_dead
 
 from smsapi.app import MAX_BODY_BYTES, create_app
+from smsapi.connections import Readers
 from smsapi.deps import Deps
 from smsapi.gthread import Arrivals, PatientWorker, Whole
 from smsapi.log import configure_logging, get_logger
 from smsapi.settings import read_settings
-from smsapi.web.operations import streamed_routes
+from smsapi.web.operations import reads_its_body
 from smsapi.working import Sending, prepare_process
 
 # What is imported is what is installed, also once gunicorn has put its working directory first: a file there that is
@@ -25,6 +27,7 @@ from smsapi.working import Sending, prepare_process
 _INSTALLED = tuple(sys.path)
 _settings = read_settings()
 PatientWorker.arrivals = Arrivals(_settings.request_read_seconds)
+PatientWorker.readers = Readers(_settings.request_read_seconds, at_once=max(1, _settings.threads // 4))
 _OWN_METRICS_DIR = "SMSAPI_OWN_METRICS_DIR"
 
 
@@ -78,7 +81,8 @@ def application() -> Flask:
     """Return the app of this worker."""
     prepare_process(_settings)
     app = create_app(_settings)
-    whole = Whole(app.wsgi_app, PatientWorker.arrivals, limit=MAX_BODY_BYTES, flowing=streamed_routes(app))
+    flows = partial(reads_its_body, app)
+    whole = Whole(app.wsgi_app, PatientWorker.arrivals, limit=MAX_BODY_BYTES, flows=flows)
     app.wsgi_app = whole  # type: ignore[method-assign]
     return app
 

@@ -64,6 +64,8 @@ _page_query = PageQuery()
         "limiter_unavailable",
         "store_unavailable",
     ),
+    # With no parameter that may be left out, openapi-python-client 0.29 writes a module that cannot be imported.
+    headers={"X-Request-Id": "Names this request in logs and in problems: 1 to 128 visible ASCII characters."},
 )
 def create_token() -> Response:
     """Issue a short-lived token; with ``scope``, for fewer scopes than the key has."""

@@ -127,6 +127,12 @@ class Settings:
     batch_max_rows: int = setting(
         "SMSAPI_BATCH_MAX_ROWS", parsers.whole_number(1, 10_000_000), "Most rows of one batch.", default=1_000_000
     )
+    batch_max_waiting_rows: int = setting(
+        "SMSAPI_BATCH_MAX_WAITING_ROWS",
+        parsers.whole_number(1, 100_000_000),
+        "Most rows of one client's batches that are stored and not yet being sent; more are refused as rate_limited.",
+        default=2_000_000,
+    )
     lease_seconds: float = setting(
         "SMSAPI_LEASE_SECONDS",
         parsers.seconds(0.5, 3600),
@@ -370,8 +376,11 @@ class Settings:
     request_read_seconds: float = setting(
         "SMSAPI_REQUEST_READ_SECONDS",
         parsers.seconds(0.5, 600),
-        "How long a request may take to arrive, headers and body, before its connection is cut off.",
+        "How long a request may take to arrive, and its answer to be read, before its connection is cut off.",
         default=10.0,
+    )
+    upload_seconds: float = setting(
+        "SMSAPI_UPLOAD_SECONDS", parsers.seconds(1, 86400), "How long the upload of a batch may take.", default=900.0
     )
     graceful_seconds: int = setting(
         "SMSAPI_GRACEFUL_SECONDS",

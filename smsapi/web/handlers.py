@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import structlog
 from flask import Flask, current_app, g, request
 from flask.wrappers import Response
-from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed
 
 from smsapi.deps import Deps
 from smsapi.errors import BodyTooLarge, MalformedRequest, NotFound, SmsapiError, UnsupportedMediaType
@@ -121,11 +121,17 @@ def _on_domain_error(error: SmsapiError) -> Response:
 
 def _on_http_error(error: HTTPException) -> Response:
     status = error.code if error.code is not None else 500
-    kept = {name: value for name, value in error.get_headers() if name == "Allow"}
+    kept = {"Allow": _allowed()} if isinstance(error, MethodNotAllowed) else {}
     if isinstance(error, InternalServerError):
         return _on_bug(error.original_exception if error.original_exception is not None else error)
     known = _HTTP_ERRORS.get(status, MalformedRequest)
     return to_response(problem(known(PROBLEMS[known.code].advice)), kept)
+
+
+def _allowed() -> str:
+    """Return the methods that the path takes, whatever else kept the request from being routed."""
+    adapter = current_app.create_url_adapter(request)
+    return ", ".join(sorted(adapter.allowed_methods())) if adapter is not None else ""
 
 
 def _on_bug(error: BaseException) -> Response:

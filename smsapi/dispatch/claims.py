@@ -15,16 +15,18 @@ from sqlalchemy import Connection, and_, bindparam, select, update
 from smsapi.batches.store import canceled_among
 from smsapi.deps import Deps
 from smsapi.dispatch.company import find_company, most_together
+from smsapi.errors import Refused
 from smsapi.ids import new_id, show_id
 from smsapi.messages.flows import Flow
 from smsapi.messages.models import CHORE, WAITS, Message, messages, to_message
-from smsapi.messages.statuses import EXPIRED, SCHEDULED, SENT, UNKNOWN
+from smsapi.messages.statuses import EXPIRED, FAILED, SCHEDULED, SENT, UNKNOWN
 from smsapi.messages.store import add_event
 from smsapi.optouts.ledger import opted_out_among
 from smsapi.pacing.gates import Closed
 from smsapi.send.after import cancel
 from smsapi.send.begin import Begun, begin, begin_together, conclude_opted_out, is_expired, pass_gates
 from smsapi.send.change import TOO_LATE, conclude
+from smsapi.send.plan import refusal_when_due
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +78,10 @@ def claim_to_send(world: Deps, connection: Connection, flow: Flow, now: datetime
     given = {"lane": flow.lane, "client_id": flow.client_id, "sender": flow.sender, "now": now, "at_most": limit}
     taken = Taken()
     found = [to_message(row) for row in connection.execute(_FIRST_OF_FLOW, given).all()]
-    done = _conclude_unfit(world, connection, found, now)
+    done = _conclude_unfit(world, connection, flow, found, now)
     for message in found:
         if message.id not in done:
-            others = _company_of(world, connection, message, now, done)
+            others = _company_of(world, connection, flow, message, now, done=done)
             begun = _begin(world, connection, message, others, now)
             if isinstance(begun, Closed):
                 taken.closed = begun
@@ -90,7 +92,9 @@ def claim_to_send(world: Deps, connection: Connection, flow: Flow, now: datetime
     return taken
 
 
-def _conclude_unfit(world: Deps, connection: Connection, found: Sequence[Message], now: datetime) -> set[UUID]:
+def _conclude_unfit(
+    world: Deps, connection: Connection, flow: Flow, found: Sequence[Message], now: datetime
+) -> set[UUID]:
     """Conclude those of these held messages that must not be sent any more; return which."""
     # Statements of their own, after the rows are held: they see every opt-out and every cancel that was committed
     # before they were.
@@ -104,14 +108,21 @@ def _conclude_unfit(world: Deps, connection: Connection, found: Sequence[Message
             conclude_opted_out(world, connection, message, stopped[message.id])
         elif is_expired(message, now):
             conclude(world, connection, message, EXPIRED, TOO_LATE)
+        elif (refusal := _refusal(world, flow, message)) is not None:
+            conclude(world, connection, message, FAILED, (refusal.code, refusal.detail))
         else:
             continue
         done.add(message.id)
     return done
 
 
+def _refusal(world: Deps, flow: Flow, message: Message) -> Refused | None:
+    lists = {"allowed_senders": flow.allowed_senders, "allowed_countries": flow.allowed_countries}
+    return refusal_when_due(message, world.settings, **lists)
+
+
 def _company_of(
-    world: Deps, connection: Connection, message: Message, now: datetime, done: set[UUID]
+    world: Deps, connection: Connection, flow: Flow, message: Message, now: datetime, *, done: set[UUID]
 ) -> Sequence[Message]:
     """Return the others that share the call of this one, all of them held; those that must not be sent are done."""
     together = most_together(world.settings, message)
@@ -123,7 +134,7 @@ def _company_of(
         if other.id not in done
     ]
     others = found[: together - 1]
-    unfit = _conclude_unfit(world, connection, others, now)
+    unfit = _conclude_unfit(world, connection, flow, others, now)
     done |= unfit
     return [other for other in others if other.id not in unfit]
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import (
     CompoundSelect,
     Connection,
+    Row,
     Select,
     bindparam,
     cast,
@@ -29,13 +30,18 @@ from smsapi.pressure import Load
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Messages of one lane, client and sender, of which the first has been due since ``due_at``."""
+    """Messages of one lane, client and sender, of which the first has been due since ``due_at``.
+
+    ``allowed_senders`` and ``allowed_countries`` are the client's as of the look that found the flow; None: any.
+    """
 
     lane: int
     client_id: UUID
     sender: str
     due_at: datetime
     weight: int
+    allowed_senders: tuple[str, ...] | None = None
+    allowed_countries: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +64,18 @@ def find_work(connection: Connection, now: datetime, *, ahead_seconds: float = 0
     one, and nothing for those that are scheduled for later but the look at the first of each flow.
     """
     found = connection.execute(_work(), {"now": now, "until": now + timedelta(seconds=ahead_seconds)}).all()
-    flows = [Flow(row.lane, row.client_id, row.sender, row.due_at, row.weight) for row in found if row.lane != _CHORES]
+    flows = [_flow_of(row) for row in found if row.lane != _CHORES]
     flows.sort(key=lambda flow: flow.due_at)
     due = [flow for flow in flows if flow.due_at <= now]
     later = flows[len(due) :]
     return Work(due, len(flows) < len(found), later[0].due_at if later else None)
+
+
+def _flow_of(row: Row[Any]) -> Flow:
+    senders, countries = (
+        None if each is None else tuple(each) for each in (row.allowed_senders, row.allowed_countries)
+    )
+    return Flow(row.lane, row.client_id, row.sender, row.due_at, row.weight, senders, countries)
 
 
 def measure_due(connection: Connection, now: datetime, *, at_most: int) -> Mapping[int, Load]:
@@ -110,6 +123,8 @@ def _work() -> CompoundSelect[Any]:
             literal("").label("sender"),
             columns.due_at,
             literal(1).label("weight"),
+            null().label("allowed_senders"),
+            null().label("allowed_countries"),
         )
         .where(CHORE, columns.due_at <= bindparam("now"))
         # Without an order PostgreSQL may look through the whole table for the first that it meets, where there is none.
@@ -147,7 +162,7 @@ def _flows() -> Select[Any]:
     )
     dated = select(flow, earliest.label("due_at")).subquery()
     return (
-        select(dated, clients.c.weight)
+        select(dated, clients.c.weight, clients.c.allowed_senders, clients.c.allowed_countries)
         .join(clients, clients.c.id == dated.c.client_id)
         .where(dated.c.due_at <= bindparam("until"))
     )

@@ -21,6 +21,7 @@ from smsapi.events.store import record_event
 from smsapi.ids import new_id, show_id
 from smsapi.messages.models import Message, messages
 from smsapi.messages.statuses import SENDING, WAITING
+from smsapi.messages.underway import let_begun_end
 from smsapi.optouts.models import OptOut, Proof, Scope, Source, blocks, opt_out_log, opt_outs, scope_of, to_opt_out
 
 _INSERT_LINE = insert(opt_out_log)
@@ -201,6 +202,12 @@ def let_calls_end(world: Deps, number: str) -> None:
             if connection.execute(query).first() is None:
                 return
         world.clock.sleep(_CALL_LOOK_SECONDS)
+
+
+def let_calls_of_client_end(world: Deps, client_id: UUID) -> None:
+    """Wait until all calls for the client that had begun before its opt-outs were committed are over, as above."""
+    own = messages.c.client_id == client_id
+    let_begun_end(world.database, world.clock, own, lease_seconds=world.settings.lease_seconds)
 
 
 @dataclass(frozen=True, slots=True)

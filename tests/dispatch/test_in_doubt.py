@@ -1,4 +1,4 @@
-"""What a message ends as, whatever was tried before: never as if nothing had been sent, where something may have been."""
+"""The end of a message after any history of attempts: never as if unsent, where one of them may have been taken."""
 
 from collections import Counter
 from itertools import product
@@ -58,7 +58,8 @@ def run_chores(world):
         run_chore(world, each)
 
 
-def end(ending, world, clock, caller, provider, message, batch):
+def end(ending, world, caller, message, batch):
+    clock, provider = world.clock, world.provider
     clock.advance(LEASE + 1)
     match ending:
         case "horizon":
@@ -95,7 +96,7 @@ def test_a_message_that_may_have_been_taken_never_ends_as_if_it_had_not(scripted
         live_through(world, clock, provider, history)
         before = len(provider.asked)
         assert row_of(world, message).status == "queued", history
-        end(ending, world, clock, caller, provider, message, batch)
+        end(ending, world, caller, message, batch)
         check_end(world, caller, message, history, ending)
         calls = 1 if ending in {"horizon", "refused", "account"} else 0
         assert len(provider.asked) == before + calls, history
@@ -152,7 +153,7 @@ def test_those_of_a_joined_call_that_may_have_been_taken_are_held_and_the_others
 
 
 def test_what_the_list_shows_not_to_have_been_taken_may_end_so(scripted, clock):
-    world, caller, provider = scripted(Unknown("no answer"), Unavailable("throttled", 429))
+    world, caller, _ = scripted(Unknown("no answer"), Unavailable("throttled", 429))
     message = caller.send(headers=ASYNC, expires_in=3600).get_json()
     run_due(world)
     clock.advance(61)

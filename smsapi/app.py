@@ -13,6 +13,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from smsapi.auth import guard, quotas, tokens
 from smsapi.auth.views import blueprint as auth_blueprint
+from smsapi.batches.of_key import cancel_all_of_key
 from smsapi.batches.uploads import blueprint as batches_blueprint
 from smsapi.bell import Bell
 from smsapi.clock import Clock
@@ -127,6 +128,7 @@ def build_deps(settings: Settings, **replacements: Any) -> Deps:
         "reports": Bell(),
         "retry_policy": RetryPolicy(settings.retry_base_seconds, settings.retry_cap_seconds),
         "random": SystemRandom(),
+        "cancel_all_of_key": lambda world, client_id, key_id, by: cancel_all_of_key(world, client_id, key_id, by=by),
         "checkpoint": lambda _name: None,
     }
     fields["pressure"] = Pressure(lambda: _due(database, clock, settings))

@@ -123,8 +123,8 @@ def _work() -> CompoundSelect[Any]:
             literal("").label("sender"),
             columns.due_at,
             literal(1).label("weight"),
-            null().label("allowed_senders"),
-            null().label("allowed_countries"),
+            cast(null(), clients.c.allowed_senders.type).label("allowed_senders"),
+            cast(null(), clients.c.allowed_countries.type).label("allowed_countries"),
         )
         .where(CHORE, columns.due_at <= bindparam("now"))
         # Without an order PostgreSQL may look through the whole table for the first that it meets, where there is none.

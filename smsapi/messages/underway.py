@@ -19,7 +19,9 @@ _LOOK_SECONDS: Final = 0.02
 # An attempt that waited for its thread for longer than this asks once more whether it may still be made.
 ASK_AGAIN_SECONDS: Final = 1.0
 
-_XMAX: Final = text("SELECT CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)")
+# An id of its own, above that of every transaction that has written by now. Not a snapshot's xmax, which is above those
+# that are completed: one that is still running may have that very id, or a higher one.
+_NEXT: Final = text("SELECT CAST(CAST(pg_current_xact_id() AS text) AS bigint)")
 _XMIN: Final = text("SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)")
 
 
@@ -34,8 +36,8 @@ def let_begun_end(database: Database, clock: Clock, *which: ColumnElement[bool],
     looks = iter(range(_LOOKS))
     if database.is_postgresql:
         with database.read() as connection:
-            behind: int = connection.execute(_XMAX).scalar_one()
-        _wait(database, clock, looks, lambda connection: connection.execute(_XMIN).scalar_one() >= behind)
+            behind: int = connection.execute(_NEXT).scalar_one()
+        _wait(database, clock, looks, lambda connection: connection.execute(_XMIN).scalar_one() > behind)
     # On SQLite only one writes at a time, so that nobody had begun to write before the stop and was not done.
     now = clock.now()
     # Of those whose lease is over nobody calls any more. It is by its end that they are found.

@@ -14,6 +14,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from smsapi.auth import guard, quotas, tokens
 from smsapi.auth.views import blueprint as auth_blueprint
+from smsapi.batches.of_key import cancel_all_of_key
 from smsapi.batches.store import unmade_by_lane
 from smsapi.batches.uploads import blueprint as batches_blueprint
 from smsapi.bell import Bell
@@ -131,6 +132,7 @@ def build_deps(settings: Settings, **replacements: Any) -> Deps:
         "reports": Bell(),
         "retry_policy": RetryPolicy(settings.retry_base_seconds, settings.retry_cap_seconds),
         "random": SystemRandom(),
+        "cancel_all_of_key": lambda world, client_id, key_id, by: cancel_all_of_key(world, client_id, key_id, by=by),
         "checkpoint": lambda _name: None,
     }
     fields["pressure"] = Pressure(lambda: _due(database, clock, settings))

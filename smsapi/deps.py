@@ -1,11 +1,12 @@
 """What the outside world is to this service, typed and frozen; built once, in ``smsapi.app``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from random import Random
 from threading import Semaphore
 from typing import Any
+from uuid import UUID
 
 from smsapi.bell import Bell
 from smsapi.clock import Clock
@@ -54,5 +55,7 @@ class Deps:
     pressure: Pressure
     retry_policy: RetryPolicy
     random: Random
+    # Calls off what waits of a client's key (client, key, who says so); what is sent lies above what keys are.
+    cancel_all_of_key: Callable[["Deps", UUID, UUID, Mapping[str, Any]], None]
     # Told of each step that a crash may come between; does nothing but in the tests, which die there.
     checkpoint: Callable[[str], None]

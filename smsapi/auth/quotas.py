@@ -60,7 +60,12 @@ def limits_of(limits: dict[str, str], policy: str) -> str:
 
 def once_token() -> Once | None:
     """Return what marks the repetitions of one request, or None where the caller gave no usable Idempotency-Key."""
-    header, found = request.headers.get("Idempotency-Key"), caller_or_none()
+    operation, found = current_operation(), caller_or_none()
+    if operation is not None and operation.retargets and found is not None:
+        # However often a message is given the same number, it is one text to it.
+        token = f"{found.client.id.hex}|{request.method}|{request.path}|{_number()}"
+        return Once(token, deps().settings.idempotency_ttl_seconds)
+    header = request.headers.get("Idempotency-Key")
     if header is None or found is None:
         return None
     try:
@@ -94,7 +99,10 @@ def _find_spenders() -> _Spenders:
         return _Spenders({})
     client = client_identity(found)
     # What lacks the scope is refused after the limits, and must not use up the sends of those who have it.
-    if not operation.sends or request.method == "OPTIONS" or missing_scope() is not None:
+    counts = request.method != "OPTIONS" and missing_scope() is None
+    if operation.retargets and counts and (number := _number()):
+        return _Spenders(found.client.limits, api=client, number=f"{client}|{number}")
+    if not operation.sends or not counts:
         return _Spenders(found.client.limits, api=client)
     # What is read as it comes cannot be read here: its view counts the numbers.
     number = "" if operation.streams else _number()

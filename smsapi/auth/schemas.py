@@ -11,11 +11,33 @@ from smsapi.auth.quotas import POLICIES
 from smsapi.settings.parsers import limit_list
 from smsapi.sms.phone import is_country
 from smsapi.sms.sender import InvalidSender, classify_sender
-from smsapi.web.fields import Line, Moment, Several, StrictSchema, Whole
+from smsapi.web.fields import Line, Moment, Several, StrictSchema, Truth, Whole
 
 MAX_OVERLAP_SECONDS = 30 * 86400
 MAX_WEIGHT = 100
 LONGEST_RETENTION_DAYS = 36_500
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """How a key is to end."""
+
+    cancel_scheduled: bool
+
+
+class RevocationQuery(StrictSchema):
+    """What is to become of that which was accepted with the key."""
+
+    cancel_scheduled = Truth(
+        from_text=True,
+        load_default=False,
+        metadata={"description": "Cancel its messages and batches that still wait, `scheduled` or `queued`."},
+    )
+
+    @post_load
+    def make(self, data: dict[str, Any], **_: Any) -> Any:
+        """Return the revocation."""
+        return Revocation(data["cancel_scheduled"])
 
 
 def check_sender(value: str) -> None:

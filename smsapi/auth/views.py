@@ -45,6 +45,7 @@ _key_order = schemas.KeyOrderSchema()
 _rotation_order = schemas.RotationOrderSchema()
 _client_order = schemas.ClientOrderSchema()
 _client_patch = schemas.ClientPatchSchema()
+_revocation = schemas.RevocationQuery()
 _page_query = PageQuery()
 
 
@@ -222,14 +223,28 @@ def list_keys() -> Response:
 
 
 @blueprint.delete("/v1/api-keys/<key_id>")
-@operation(summary="Revoke an API key", scope="keys", answers={204: None}, problems=("not_found",))
+@operation(
+    summary="Revoke an API key",
+    scope="keys",
+    query=schemas.RevocationQuery,
+    answers={204: None},
+    problems=("not_found",),
+)
 def revoke_key(key_id: str) -> Response:
-    """Make the key, and every token minted from it, stop working at once."""
+    """Make the key, and every token minted from it, stop working at once.
+
+    What was accepted with it is sent all the same, also what is scheduled. With `cancel_scheduled=true` all messages
+    and batches of the key that still wait, `scheduled` or `queued`, are canceled; that may be asked for later, too.
+    """
+    query = load_query(_revocation, schemas.Revocation)
     world, own = deps(), caller().client.id
     with world.database.transaction() as connection:
         key = service.get_key(connection, id_in_path("key", key_id, what="API key"), client_id=own)
         service.check_may_end(caller(), key)
         service.revoke_key(connection, world.clock.now(), key.id, client_id=own)
+    if query.cancel_scheduled:
+        by = {"by": "caller", "key_id": show_id("key", caller().key.id), "reason": "key_revoked"}
+        world.cancel_all_of_key(world, own, key.id, by)
     return Response(status=204)
 
 

@@ -3,11 +3,12 @@
 All of a step is one transaction, so that a crash between any two lines of it loses nothing and counts nothing twice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from math import ceil
 from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, delete, func, select, text, update
 
@@ -24,6 +25,8 @@ from smsapi.ids import new_id, show_id
 from smsapi.messages.lanes import NAMES as LANES
 from smsapi.messages.models import WAITS, messages
 from smsapi.messages.statuses import CANCELED, QUEUED, SCHEDULED, SENT, UNKNOWN, WAITING
+from smsapi.messages.store import get_message
+from smsapi.send.after import cancel as cancel_message
 
 # Made and waiting at once: some seconds' worth, so that those who send never wait for the next part.
 MOST_WAITING: Final = 5_000
@@ -125,21 +128,30 @@ def cancel_waiting(world: Deps, connection: Connection, batch: Batch, *, limit: 
     own = (messages.c.batch_id == batch.id, messages.c.status.in_(WAITING))
     flow = (messages.c.lane == batch.lane, messages.c.client_id == batch.client_id, messages.c.sender == batch.sender)
     # Where they wait, not where the whole batch is, most of which may have left long ago.
-    query = select(messages.c.id).limit(limit).with_for_update(skip_locked=True)
-    ids = [row.id for row in connection.execute(query.where(WAITS, *flow, *own))]
+    query = select(messages.c.id, messages.c.attempts).limit(limit).with_for_update(skip_locked=True)
+    found = connection.execute(query.where(WAITS, *flow, *own)).all()
+    # One that was changed while it was scheduled may wait elsewhere.
+    found = found or connection.execute(query.where(*own)).all()
+    by = {"by": "batch", "batch_id": show_id("bat", batch.id)}
+    for row in found:
+        # One that was attempted before may have been taken: what it ends as has to be found out.
+        if row.attempts:
+            cancel_message(world, connection, get_message(connection, row.id), by=by)
+    _cancel_fresh(world, connection, batch, [row.id for row in found if not row.attempts], by)
+    return len(found)
+
+
+def _cancel_fresh(
+    world: Deps, connection: Connection, batch: Batch, ids: Sequence[UUID], by: Mapping[str, Any]
+) -> None:
     if not ids:
-        # One that was changed while it was scheduled may wait elsewhere.
-        ids = [row.id for row in connection.execute(query.where(*own))]
-    if not ids:
-        return 0
+        return
     now = world.clock.now()
     values = {"status": CANCELED, "due_at": None, "updated_at": now, "epoch": messages.c.epoch + 1}
     connection.execute(update(messages).where(messages.c.id.in_(ids)).values(**values))
-    told = {"client_id": batch.client_id, "test": batch.test, "type": f"message.{CANCELED}", "at": now}
-    told["data"] = {"by": "batch", "batch_id": show_id("bat", batch.id)}
+    told = {"client_id": batch.client_id, "test": batch.test, "type": f"message.{CANCELED}", "at": now, "data": by}
     insert_events(connection, [{"id": new_id(), "message_id": each, **told} for each in ids])
     after_commit(connection, partial(world.metrics.count_message, CANCELED, test=batch.test, times=len(ids)))
-    return len(ids)
 
 
 def _make(

@@ -17,6 +17,8 @@ from smsapi.auth.models import MODES, SCOPES, ApiKey
 from smsapi.auth.quotas import POLICIES
 from smsapi.auth.schemas import MAX_OVERLAP_SECONDS, MAX_WEIGHT, check_country, check_limits, check_sender
 from smsapi.auth.views import present_client, present_key
+from smsapi.batches.of_key import cancel_all_of_key
+from smsapi.cli.offline import working_on
 from smsapi.clock import rfc3339
 from smsapi.db import Database
 from smsapi.errors import InvalidInput, SmsapiError, StoreUnavailable
@@ -275,10 +277,20 @@ def _all(page_before: Callable[[UUID | None], Sequence[_T]], id_of: Callable[[_T
 
 @keys.command("revoke")
 @click.argument("key_id", callback=_id_of("key"))
-def revoke_key(*, key_id: UUID) -> None:
-    """Make the key KEY_ID, and its tokens, stop working at once."""
-    with open_database() as store, store.transaction() as connection:
-        service.revoke_key(connection, datetime.now(UTC), key_id, client_id=None)
+@click.option("--cancel-scheduled", is_flag=True, help="Cancel what waits of it, too: scheduled and queued messages.")
+def revoke_key(*, key_id: UUID, cancel_scheduled: bool) -> None:
+    """Make the key KEY_ID, and its tokens, stop working at once.
+
+    What was accepted with it is sent all the same, also what is scheduled, but with --cancel-scheduled.
+    """
+    with open_database() as store:
+        with store.transaction() as connection:
+            service.revoke_key(connection, datetime.now(UTC), key_id, client_id=None)
+            key = service.get_key(connection, key_id, client_id=None)
+        if cancel_scheduled:
+            by = {"by": "operator", "reason": "key_revoked"}
+            with working_on(store) as world:
+                cancel_all_of_key(world, key.client_id, key_id, by=by)
     click.echo(f"Revoked {show_id('key', key_id)}.")
 
 

@@ -13,7 +13,9 @@ from smsapi.clock import Clock, rfc3339
 from smsapi.db import Database
 from smsapi.errors import SmsapiError
 from smsapi.messages.backlog import LaneBacklog, Unsettled, count_unsettled, measure
-from smsapi.messages.lanes import MARKETING, NAMES, OTP, TRANSACTIONAL, name_of
+from smsapi.messages.lanes import MARKETING, NAMES, OTP, TRANSACTIONAL, lane_of, name_of
+from smsapi.messages.models import messages
+from smsapi.messages.underway import let_begun_end
 from smsapi.messages.unknown import UnknownMessages, read_unknown
 from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, Gate, close_gate, open_gate, read_gates, read_stops
 from smsapi.pacing.tolls import ACCOUNT_SEGMENTS, REQUESTS, SENDER_PREFIX, tolls_of
@@ -85,15 +87,20 @@ def _reason(_context: click.Context, _option: click.Parameter, value: str | None
 def pause(*, lane: str | None, reason: str | None) -> None:
     """Hold messages back, in every process and at once, until they are resumed.
 
-    They are still taken: a caller who waits gets 202. What is in a call to Plivo already is sent. Messages of test keys
-    are not held.
+    They are still taken: a caller who waits gets 202. What is in a call to Plivo already is sent, and is waited for,
+    two seconds at most: once this command is done, no further call begins. Messages of test keys are not held.
     """
-    key = _pause_of(lane)
-    with open_database() as store, store.transaction() as connection:
-        now, before = set_clock_of(store).now(), read_gates(connection, [key]).get(key)
-        detail = {"since": rfc3339(now), "by": "operator", "reason": reason} if before is None else before.detail
-        if before is None or reason is not None:
-            close_gate(store, connection, key, {**detail, "reason": reason})
+    key, lease = _pause_of(lane), read_settings().lease_seconds
+    with open_database() as store:
+        clock = set_clock_of(store)
+        with store.transaction() as connection:
+            before = read_gates(connection, [key]).get(key)
+            fresh = {"since": rfc3339(clock.now()), "by": "operator", "reason": reason}
+            detail = fresh if before is None else before.detail
+            if before is None or reason is not None:
+                close_gate(store, connection, key, {**detail, "reason": reason})
+        of_lane = () if lane is None else (messages.c.lane == lane_of(lane, test=False),)
+        let_begun_end(store, clock, *of_lane, lease_seconds=lease)
     if before is not None:
         click.echo(f"{_subject(lane)} was paused already, since {before.detail.get('since', 'some time')}.")
         return

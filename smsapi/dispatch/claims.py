@@ -17,11 +17,11 @@ from smsapi.batches.store import canceled_among
 from smsapi.deps import Deps
 from smsapi.dispatch.aside import set_aside
 from smsapi.dispatch.company import find_company, most_together
-from smsapi.errors import Unavailable
+from smsapi.errors import Refused, Unavailable
 from smsapi.ids import new_id, show_id
 from smsapi.messages.flows import Flow
 from smsapi.messages.models import CHORE, WAITS, Message, messages, to_message
-from smsapi.messages.statuses import EXPIRED, SCHEDULED, SENT, UNKNOWN
+from smsapi.messages.statuses import EXPIRED, FAILED, SCHEDULED, SENT, UNKNOWN
 from smsapi.messages.store import add_event
 from smsapi.optouts.ledger import opted_out_among
 from smsapi.pacing.gates import Closed
@@ -29,6 +29,7 @@ from smsapi.send.after import cancel
 from smsapi.send.begin import Begun, begin, begin_together, conclude_opted_out, is_expired, pass_gates
 from smsapi.send.call import check_callable
 from smsapi.send.change import TOO_LATE, conclude
+from smsapi.send.plan import refusal_when_due
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def claim_to_send(world: Deps, connection: Connection, flow: Flow, now: datetime
     the write lock keeps claims apart. It stops at a gate that is closed, with the message where it was.
     """
     rows = connection.execute(_FIRST_OF_FLOW, _given(flow, now, limit)).all()
-    return _claim_these(world, connection, [to_message(row) for row in rows], now, alone=False)
+    return _claim_these(world, connection, flow, [to_message(row) for row in rows], now, alone=False)
 
 
 def claim_one_by_one(world: Deps, flow: Flow, now: datetime, *, limit: int) -> Taken:
@@ -115,7 +116,7 @@ def _claim_first(world: Deps, flow: Flow, now: datetime, taken: Taken) -> bool:
             if message_id is None:
                 return False
             row = connection.execute(select(messages).where(messages.c.id == message_id)).one()
-            one = _claim_these(world, connection, [to_message(row)], now, alone=True)
+            one = _claim_these(world, connection, flow, [to_message(row)], now, alone=True)
     except Unavailable:
         raise
     except Exception as error:
@@ -134,12 +135,14 @@ def _given(flow: Flow, now: datetime, limit: int) -> dict[str, Any]:
     return {"lane": flow.lane, "client_id": flow.client_id, "sender": flow.sender, "now": now, "at_most": limit}
 
 
-def _claim_these(world: Deps, connection: Connection, found: Sequence[Message], now: datetime, *, alone: bool) -> Taken:
+def _claim_these(
+    world: Deps, connection: Connection, flow: Flow, found: Sequence[Message], now: datetime, *, alone: bool
+) -> Taken:
     taken = Taken()
-    done = _conclude_unfit(world, connection, found, now)
+    done = _conclude_unfit(world, connection, flow, found, now)
     for message in found:
         if message.id not in done:
-            others = () if alone else _company_of(world, connection, message, now, done)
+            others = () if alone else _company_of(world, connection, flow, message, now, done=done)
             begun = _begin(world, connection, message, others, now)
             if isinstance(begun, Closed):
                 taken.closed = begun
@@ -150,7 +153,9 @@ def _claim_these(world: Deps, connection: Connection, found: Sequence[Message], 
     return taken
 
 
-def _conclude_unfit(world: Deps, connection: Connection, found: Sequence[Message], now: datetime) -> set[UUID]:
+def _conclude_unfit(
+    world: Deps, connection: Connection, flow: Flow, found: Sequence[Message], now: datetime
+) -> set[UUID]:
     """Conclude those of these held messages that must not be sent any more; return which."""
     # Statements of their own, after the rows are held: they see every opt-out and every cancel that was committed
     # before they were.
@@ -164,14 +169,21 @@ def _conclude_unfit(world: Deps, connection: Connection, found: Sequence[Message
             conclude_opted_out(world, connection, message, stopped[message.id])
         elif is_expired(message, now):
             conclude(world, connection, message, EXPIRED, TOO_LATE)
+        elif (refusal := _refusal(world, flow, message)) is not None:
+            conclude(world, connection, message, FAILED, (refusal.code, refusal.detail))
         else:
             continue
         done.add(message.id)
     return done
 
 
+def _refusal(world: Deps, flow: Flow, message: Message) -> Refused | None:
+    lists = {"allowed_senders": flow.allowed_senders, "allowed_countries": flow.allowed_countries}
+    return refusal_when_due(message, world.settings, **lists)
+
+
 def _company_of(
-    world: Deps, connection: Connection, message: Message, now: datetime, done: set[UUID]
+    world: Deps, connection: Connection, flow: Flow, message: Message, now: datetime, *, done: set[UUID]
 ) -> Sequence[Message]:
     """Return the others that share the call of this one, all of them held; those that must not be sent are done."""
     together = most_together(world.settings, message)
@@ -183,7 +195,7 @@ def _company_of(
         if other.id not in done
     ]
     others = found[: together - 1]
-    unfit = _conclude_unfit(world, connection, others, now)
+    unfit = _conclude_unfit(world, connection, flow, others, now)
     done |= unfit
     return [other for other in others if other.id not in unfit]
 

@@ -16,6 +16,7 @@ from dramatiq.brokers.stub import StubBroker
 from sqlalchemy import Select
 
 from smsapi.batches.maker import NEXT_BATCH, lookout_for_batches
+from smsapi.batches.store import canceled_among
 from smsapi.deps import Deps
 from smsapi.dispatch.chores import ask_for_reports, reconcile_due, run_chores
 from smsapi.dispatch.desk import Desk
@@ -153,7 +154,7 @@ class Dispatcher:
 
     def _send(self, begun: Begun) -> None:
         try:
-            run(self._world, begun, wait_until=self._world.clock.now())
+            run(self._world, begun, wait_until=self._world.clock.now(), canceled_among=canceled_among)
         except Unavailable:
             raise
         except Exception:  # the others are sent all the same; this one comes back when its lease ends

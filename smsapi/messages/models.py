@@ -114,6 +114,8 @@ message_attempts = Table(
     Column("provider_status", Integer),
     Column("provider_uuid", String(64)),
     Column("reason", Text),
+    # Since when it is shown that Plivo did not take it, of an attempt whose outcome was not known.
+    Column("ruled_out_at", UtcDateTime),
     # The call that it shared with others of its batch; where the reports of that go.
     Column("chunk_id", Uuid),
 )

@@ -21,6 +21,7 @@ from smsapi.events.store import record_event
 from smsapi.ids import new_id, show_id
 from smsapi.messages.models import Message, messages
 from smsapi.messages.statuses import SENDING, WAITING
+from smsapi.messages.underway import let_begun_end
 from smsapi.optouts.evidence import inbound_texts, shown_to
 from smsapi.optouts.models import (
     WITH_REASON,
@@ -251,6 +252,12 @@ def _texts_to(connection: Connection, number: str, statuses: Collection[str]) ->
         if len(found) < _HISTORY_PART:
             return
         after = found[-1].id
+
+
+def let_calls_of_client_end(world: Deps, client_id: UUID) -> None:
+    """Wait until all calls for the client that had begun before its opt-outs were committed are over, as above."""
+    own = messages.c.client_id == client_id
+    let_begun_end(world.database, world.clock, own, lease_seconds=world.settings.lease_seconds)
 
 
 @dataclass(frozen=True, slots=True)

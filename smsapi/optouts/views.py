@@ -78,7 +78,8 @@ def import_opt_outs() -> Response:
     """Opt out all numbers of a CSV with the columns `number` and, if wanted, `from` and `reason`: the client's own.
 
     At most 10,000 rows. Bad rows are told of and never stop good ones. The same file again changes nothing, and no
-    events are made of what is imported.
+    events are made of what is imported. When it is answered, no attempt to these numbers begins any more, and calls
+    that had begun are over (waited for two seconds at most).
     """
     load_query(_no_query, dict)
     lines, rejects = files.read_csv(_read_csv_body())
@@ -87,6 +88,8 @@ def import_opt_outs() -> Response:
     orders = [(_scope(who, line.number, line.sender), line.reason) for line in lines]
     with world.database.transaction() as connection:
         added = ledger.import_opt_outs(connection, orders, at=world.clock.now(), evidence=evidence)
+    if added:
+        ledger.let_calls_of_client_end(world, who.client.id)
     shown = [{"row": reject.row, "message": reject.message} for reject in rejects[: files.MOST_REJECTS]]
     counts = {"added": added, "already": len(lines) - added, "rejected": len(rejects)}
     return to_response(answer({**counts, "rejects": shown}))

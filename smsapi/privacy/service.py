@@ -137,12 +137,13 @@ def erase_number(world: Deps, number: str) -> Erased:
             query = select(messages).where(messages.c.id.in_(batch)).order_by(messages.c.id).with_for_update()
             found = [to_message(row) for row in connection.execute(query)]
             waiting = [message for message in found if message.status in WAITING]
-            for message in waiting:
-                cancel(world, connection, message, by=_BY_OPERATOR)
+            # What may have been taken before is held as unknown, and has its number until it is settled.
+            stopped = [cancel(world, connection, message, by=_BY_OPERATOR) for message in waiting]
+            over = [message for message in stopped if message.status in SETTLED]
             settled = [message for message in found if message.status in SETTLED]
-            rows += _erase(world, connection, [*waiting, *settled], _BY_OPERATOR)
-        canceled += len(waiting)
-        left += len(found) - len(waiting) - len(settled)
+            rows += _erase(world, connection, [*over, *settled], _BY_OPERATOR)
+        canceled += len(over)
+        left += len(found) - len(over) - len(settled)
     for eraser in ERASERS:
         rows[eraser.name] += _erase_in_parts(world, eraser, number)
     return Erased({eraser.name: rows[eraser.name] for eraser in ERASERS}, canceled, left)

@@ -31,7 +31,7 @@ from smsapi.receipts.store import owners_of
 from smsapi.reconcile.doubts import Case, read_cases, read_others
 from smsapi.reconcile.look import Batch, batches
 from smsapi.reconcile.matching import NotTaken, Taken, Undecided, Verdict, conclude
-from smsapi.send.change import change, requeue
+from smsapi.send.change import change, requeue, rule_out
 
 log = get_logger()
 
@@ -98,11 +98,18 @@ def _apply(world: Deps, connection: Connection, message: Message, verdict: Verdi
         case Taken(record):
             _adopt(world, connection, message, record, looked)
         case NotTaken():
-            requeue(world, connection, message, world.clock.now(), evidence={"decision": "resend", **looked})
+            _send_again(world, connection, message, {"decision": "resend", **looked})
         case Undecided(candidates):
             evidence = {"decision": "hold", "candidates": list(candidates), **looked}
             change(world, connection, message, due_at=None)
             add_event(connection, message, "message.unknown", world.clock.now(), evidence)
+
+
+def _send_again(world: Deps, connection: Connection, message: Message, evidence: Mapping[str, Any]) -> None:
+    """Put a message back in its lane of which it is shown that no attempt so far was taken."""
+    now = world.clock.now()
+    rule_out(connection, message, now)
+    requeue(world, connection, message, now, evidence=evidence)
 
 
 def _adopt(world: Deps, connection: Connection, message: Message, record: Record, looked: Mapping[str, Any]) -> None:
@@ -125,7 +132,7 @@ def _settle_test(world: Deps, message: Message) -> None:
         if behaviour_of(current.to_number).answer(current.attempts).is_taken:
             play_receipts(world, connection, current)
         else:
-            requeue(world, connection, current, world.clock.now(), evidence={"decision": "resend", "source": "test"})
+            _send_again(world, connection, current, {"decision": "resend", "source": "test"})
 
 
 def _postpone(world: Deps, cases: Sequence[Case], later: Later) -> None:

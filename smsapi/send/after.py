@@ -22,7 +22,7 @@ from smsapi.messages.models import Message, message_attempts
 from smsapi.messages.statuses import CANCELED, FAILED, QUEUED, SCHEDULED, SENT, UNKNOWN, WAITING
 from smsapi.messages.store import add_event
 from smsapi.optouts.ledger import refusal_of
-from smsapi.send.change import change, conclude
+from smsapi.send.change import change, conclude, hold, may_have_left, rule_out
 from smsapi.send.order import Order, bounds_of, read_bounds
 from smsapi.send.plan import Plan, plan, planned_columns
 from smsapi.send.settle import next_look
@@ -50,7 +50,8 @@ _NOT_SHOWN: Final = ("expires_in", "max_segments", "max_price", "smart_encoding"
 def cancel(world: Deps, connection: Connection, message: Message, *, by: Mapping[str, Any]) -> Message:
     """Call off a message that has not left and is not on its way; return it so. Twice is the same as once.
 
-    A caller who waits for its delivery finds it canceled. ``by`` says who wants it, and goes into the event.
+    A caller who waits for its delivery finds it canceled. One of which an earlier attempt may have reached Plivo is not
+    tried again either, and is held as ``unknown``. ``by`` says who wants it, and goes into the event.
 
     Raises:
         TooLate: it is on its way, or settled otherwise.
@@ -61,6 +62,8 @@ def cancel(world: Deps, connection: Connection, message: Message, *, by: Mapping
     if message.status not in WAITING:
         raise TooLate(f"The message is {message.status}; only a scheduled or queued one can be canceled.")
     # The epoch, for a caller's own delivery may hold it between two attempts.
+    if may_have_left(connection, [message]):
+        return hold(world, connection, message, (CANCELED, CANCELED), evidence=by, epoch=message.epoch + 1)
     canceled = change(world, connection, message, status=CANCELED, due_at=None, epoch=message.epoch + 1)
     add_event(connection, message, "message.canceled", world.clock.now(), by)
     after_commit(connection, partial(world.metrics.count_message, CANCELED, test=message.test))
@@ -163,6 +166,8 @@ def resolve(
             return _send_again(world, connection, message, evidence)
         case "failed":
             epoch = message.epoch + 1
+            # Whoever decides so answers for every attempt that was made.
+            rule_out(connection, message, world.clock.now())
             return conclude(world, connection, message, FAILED, RESOLVED_AS_FAILED, evidence=evidence, epoch=epoch)
 
 

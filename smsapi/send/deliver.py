@@ -26,6 +26,7 @@ from smsapi.send.call import call
 from smsapi.send.change import insist
 from smsapi.send.joined import run_joined
 from smsapi.send.settle import settle
+from smsapi.send.stops import CanceledAmong, no_batch
 
 log = get_logger()
 
@@ -49,15 +50,16 @@ def deliver(world: Deps, message_id: UUID, epoch: int, *, wait_until: datetime) 
     return begun if isinstance(begun, Message) else run(world, begun, wait_until=wait_until)
 
 
-def run(world: Deps, begun: Begun, *, wait_until: datetime) -> Message:
+def run(world: Deps, begun: Begun, *, wait_until: datetime, canceled_among: CanceledAmong = no_batch) -> Message:
     """Make the attempt that was begun, and further ones until ``wait_until`` where nothing was sent.
 
-    One that several messages share is made once, for all of them; the first is returned.
+    One that several messages share is made once, for all of them; the first is returned. ``canceled_among`` says which
+    batches were called off, where the attempt waited for so long that it has to ask.
     """
     if begun.chunk_id is not None:
-        return run_joined(world, begun, begun.chunk_id)
+        return run_joined(world, begun, begun.chunk_id, canceled_among=canceled_among)
     while True:
-        called = call(world, begun.message)
+        called = call(world, begun.message, canceled_among=canceled_among)
         world.checkpoint("call.returned")
         try:
             # Without it all that is left of the call is that its outcome is unknown. Writing it twice changes nothing.

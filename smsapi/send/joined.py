@@ -35,6 +35,7 @@ from smsapi.send.begin import Begun
 from smsapi.send.call import call_joined
 from smsapi.send.change import ACCOUNT_REFUSED, NO_ANSWER, REJECTED, insist
 from smsapi.send.settle import in_charge, next_look, take
+from smsapi.send.stops import CanceledAmong, no_batch
 from smsapi.send.together import change_all, conclude_all, count_all, requeue_all, tell_all
 
 log = get_logger()
@@ -44,12 +45,12 @@ _APART: Final = 10
 _INVALID: Final = (REJECTED, "Plivo does not take the number as a valid one.")
 
 
-def run_joined(world: Deps, begun: Begun, chunk_id: UUID) -> Message:
+def run_joined(world: Deps, begun: Begun, chunk_id: UUID, *, canceled_among: CanceledAmong = no_batch) -> Message:
     """Make the one call that was begun for several messages, and write down what came of it for each.
 
     Returns the first of them, as it was begun. Nothing is tried again here: what was not sent goes back to its lane.
     """
-    called = call_joined(world, begun.messages, chunk_id)
+    called = call_joined(world, begun.messages, chunk_id, canceled_among=canceled_among)
     world.checkpoint("joined.returned")
     try:
         # Without it all that is left of the call is that its outcome is unknown. Writing it twice changes nothing.

@@ -1,5 +1,6 @@
 """What would leave if an order were taken, and every reason not to take it: a pure function of values."""
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +16,7 @@ from smsapi.errors import (
     TextTooLong,
     TooManySegments,
 )
+from smsapi.messages.models import Message
 from smsapi.messages.present import MICROS
 from smsapi.send.order import Order
 from smsapi.settings import Settings
@@ -113,12 +115,33 @@ def _refuse_sender(order: Order, sender: Sender | None, number: Number, allowed:
 
 
 def _refuse_country(number: Number, client: Client, settings: Settings) -> Refused | None:
-    where = f"Country {number.country}" if number.country is not None else "A number of no country"
-    if settings.allowed_countries and number.country not in settings.allowed_countries:
+    return _country_refusal(number.country, client.allowed_countries, settings)
+
+
+def _country_refusal(country: str | None, of_client: Sequence[str] | None, settings: Settings) -> Refused | None:
+    where = f"Country {country}" if country is not None else "A number of no country"
+    if settings.allowed_countries and country not in settings.allowed_countries:
         return CountryNotAllowed(f"{where} is not allowed on this service.")
-    if client.allowed_countries is not None and number.country not in client.allowed_countries:
+    if of_client is not None and country not in of_client:
         return CountryNotAllowed(f"{where} is not allowed for this client.")
     return None
+
+
+def refusal_when_due(
+    message: Message,
+    settings: Settings,
+    *,
+    allowed_senders: Sequence[str] | None,
+    allowed_countries: Sequence[str] | None,
+) -> Refused | None:
+    """Return the refusal that a stored message meets when its turn comes, or None.
+
+    What it needs may have been taken from its client, or from the service, since it was accepted.
+    The lists are its client's as they are now (None: any). All else was decided when it was taken, and holds.
+    """
+    if allowed_senders is not None and message.sender not in allowed_senders:
+        return SenderNotAllowed("The client may not use this sender.")
+    return _country_refusal(message.country, allowed_countries, settings)
 
 
 def _refuse_length(measured: Measured, settings: Settings) -> Refused | None:

@@ -20,7 +20,16 @@ from smsapi.pacing.health import account_trouble, note_outcome
 from smsapi.plivo.magic import behaviour_of
 from smsapi.plivo.outcomes import Accepted, Outcome, Rejected, Unavailable, Unknown
 from smsapi.send.begin import Begun
-from smsapi.send.change import ACCOUNT_REFUSED, NO_ANSWER, REJECTED, change, conclude, provider_of, requeue
+from smsapi.send.change import (
+    ACCOUNT_REFUSED,
+    NO_ANSWER,
+    REJECTED,
+    change,
+    conclude,
+    is_held,
+    provider_of,
+    requeue,
+)
 from smsapi.settings import Settings
 
 log = get_logger()
@@ -89,9 +98,11 @@ def in_charge(message: Message, attempted: Message) -> bool:
     """Say whether it is this attempt's to say what becomes of the message.
 
     Also where the lease was lost and nothing has happened since: what was unknown for want of an answer is known now.
+    Not where the message was left to a person meanwhile.
     """
     # Only a further attempt counts them up: a chore's claim that found the lease over changes the epoch alone.
-    return message.attempts == attempted.attempts and message.status in {SENDING, UNKNOWN}
+    untouched = message.attempts == attempted.attempts and message.status in {SENDING, UNKNOWN}
+    return untouched and not is_held(message)
 
 
 def take(

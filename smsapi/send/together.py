@@ -16,7 +16,7 @@ from smsapi.deps import Deps
 from smsapi.messages.models import Message, message_attempts, messages
 from smsapi.messages.statuses import FAILED, QUEUED
 from smsapi.messages.store import add_events
-from smsapi.send.change import GAVE_UP
+from smsapi.send.change import GAVE_UP, NEVER_LEFT, hold, may_have_left
 
 
 def change_all(world: Deps, connection: Connection, several: Sequence[Message], **values: Any) -> None:
@@ -50,10 +50,18 @@ def conclude_all(
     evidence: Mapping[str, Any] | None = None,
     **values: Any,
 ) -> None:
-    """Do as :func:`smsapi.send.change.conclude` for all of these messages, in as many statements as for one."""
+    """Do as :func:`smsapi.send.change.conclude` for all of these messages, in as many statements as for one.
+
+    Those that may have been taken are held one by one, where the status would say that nothing was sent.
+    """
+    code, sentence = error
+    left = may_have_left(connection, several) if status in NEVER_LEFT else set()
+    for message in several:
+        if message.id in left:
+            hold(world, connection, message, (status, code), evidence=evidence, **values)
+    several = [message for message in several if message.id not in left]
     if not several:
         return
-    code, sentence = error
     known = {"due_at": None, **values, "status": status, "error_code": code, "error_message": sentence}
     change_all(world, connection, several, **known)
     data = {"error": {"code": code, "message": sentence}, **(evidence or {})}

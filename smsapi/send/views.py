@@ -89,9 +89,13 @@ def preview_message() -> Response:
     body=schemas.MessagePatchSchema,
     answers={200: MessageSchema},
     problems=("not_found", "too_late", *_REFUSALS),
+    retargets=True,
 )
 def update_message(message_id: str) -> Response:
-    """Change what is given before the message is sent; it is looked at anew, and may be refused as a new one would."""
+    """Change what is given before the message is sent; it is looked at anew, and may be refused as a new one would.
+
+    Another `to` spends the number's limit (429 `rate_limited`), once for each message and number.
+    """
     changes = load_body(_patch, schemas.MessageChanges)
     world, who = deps(), caller()
     with world.database.transaction() as connection:

@@ -25,6 +25,8 @@ class Operation:
     ``streams`` says that the view reads its body itself, as it comes, up to a limit of its own.
     ``answers`` maps a status to what its body is, or to all that it can be: the schema of its JSON, a media type where
     it is not JSON, or None for no body.
+    ``sends`` says that it takes something to be sent, ``retargets`` that it may change the number that a stored message
+    goes to: either spends the limits of the number.
     ``problems`` are the codes that this route adds to those that any route may answer.
     """
 
@@ -41,6 +43,7 @@ class Operation:
     problems: tuple[str, ...] = ()
     idempotent: bool = False
     sends: bool = False
+    retargets: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -17,8 +17,6 @@ from tests.support.dispatching import ASYNC
 from tests.support.logs import KINDS, dead_log
 from tests.support.served import Served, Worker, caller_of, environment
 
-CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'smsapi'"
-
 
 @pytest.fixture(params=KINDS)
 def dead(request):
@@ -27,7 +25,7 @@ def dead(request):
 
 
 @pytest.fixture
-def served(dead, postgres_url, simulator, tmp_path):
+def served(dead, cut, postgres_url, simulator, tmp_path):
     environ = environment(postgres_url, simulator.url, SMSAPI_WORKERS=1, SMSAPI_DISPATCH_THREADS=2)
     served = Served(environ, tmp_path / "served")
     served.log.parent.mkdir()
@@ -39,9 +37,16 @@ def served(dead, postgres_url, simulator, tmp_path):
         served.close()
 
 
-def cut_all_connections(url):
-    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(CUT)
+@pytest.fixture
+def cut(postgres_url):
+    """Cut every connection of the service, and none of the tests' own, which are there already."""
+    plain = postgres_url.replace("+psycopg", "")
+    theirs = "SELECT pid FROM pg_stat_activity WHERE application_name = 'smsapi' AND datname = current_database()"
+    with psycopg.connect(plain, autocommit=True) as connection:
+        ours = [pid for (pid,) in connection.execute(theirs)]
+        yield lambda: connection.execute(
+            f"SELECT pg_terminate_backend(pid) FROM ({theirs}) s WHERE pid <> ALL(%s)", [ours]
+        )
 
 
 def send_and_see_it_arrive(caller, **headers):
@@ -50,7 +55,7 @@ def send_and_see_it_arrive(caller, **headers):
     eventually(lambda: caller.message(answer.json()["id"])["status"] == "delivered", seconds=120)
 
 
-def test_a_service_whose_log_is_gone_answers_sends_settles_and_says_so(served, postgres_url, simulator):
+def test_a_service_whose_log_is_gone_answers_sends_settles_and_says_so(served, cut, simulator):
     caller = caller_of(served)
     (before,) = served.workers()
     send_and_see_it_arrive(caller)
@@ -58,7 +63,7 @@ def test_a_service_whose_log_is_gone_answers_sends_settles_and_says_so(served, p
     simulator.faults.replace([Rule("500", count=1, taken=False), Rule("429", count=1)])
     send_and_see_it_arrive(caller, **ASYNC, **{"Idempotency-Key": "one"})
     # Every thread that looks for work is told that the store does not answer, which it logs.
-    cut_all_connections(postgres_url)
+    cut()
     eventually(lambda: requests.get(f"{served.url}/readyz", timeout=30).ok, seconds=60)
     send_and_see_it_arrive(caller, **ASYNC)
     ready = requests.get(f"{served.url}/readyz", timeout=10).json()
@@ -70,7 +75,7 @@ def test_a_service_whose_log_is_gone_answers_sends_settles_and_says_so(served, p
     assert served.workers() == [before]
 
 
-def test_a_worker_whose_log_is_gone_sends_and_settles_all_the_same(dead, postgres_url, simulator, tmp_path):
+def test_a_worker_whose_log_is_gone_sends_and_settles_all_the_same(dead, cut, postgres_url, simulator, tmp_path):
     environ = environment(postgres_url, simulator.url, SMSAPI_WORKERS=1)
     served = Served({**environ, "SMSAPI_DISPATCH_THREADS": "0"}, tmp_path / "api")
     worker = Worker({**environ, "SMSAPI_PUBLIC_URL": served.url}, tmp_path / "worker", threads=2)
@@ -84,7 +89,7 @@ def test_a_worker_whose_log_is_gone_sends_and_settles_all_the_same(dead, postgre
         send_and_see_it_arrive(caller, **ASYNC)
         simulator.faults.replace([Rule("500", count=2, taken=False), Rule("429", count=1)])
         send_and_see_it_arrive(caller, **ASYNC)
-        cut_all_connections(postgres_url)
+        cut()
         eventually(lambda: requests.get(f"{served.url}/readyz", timeout=30).ok, seconds=60)
         # A process that died within a call is logged of while its message is put right.
         worker.kill()

@@ -73,7 +73,7 @@ class Running:
 
     def wait(self) -> None:
         """Wait until it is ready."""
-        eventually(lambda: self.is_ready() or self._has_ended(), seconds=120)
+        eventually(lambda: self.is_ready() or self._has_ended(), seconds=90)
 
     def begin(self) -> None:
         """Start it and do not wait."""

@@ -224,13 +224,14 @@ class RedisStore:
         return "" if self._clock is None else now_us(self._clock)
 
     def _evaluate(self, script: "_Script", calls: "Sequence[_Call]") -> list[list[int]]:
+        commands = [("EVALSHA", script.sha1, len(keys), *keys, *rest) for keys, rest in calls]
         try:
             try:
-                found = self._ask([("EVALSHA", script.sha1, len(keys), *keys, *rest) for keys, rest in calls])
+                found = self._ask(commands)
             except NoScriptError:
-                # A restarted or flushed server has forgotten the script; none of the calls was carried out.
-                self._ask([("SCRIPT LOAD", script.text)])
-                found = self._ask([("EVALSHA", script.sha1, len(keys), *keys, *rest) for keys, rest in calls])
+                # A restarted or flushed server has forgotten the script, so nothing was done; EVAL teaches it again.
+                keys, rest = calls[0]
+                found = self._ask([("EVAL", script.text, len(keys), *keys, *rest), *commands[1:]])
         except (RedisError, OSError) as error:
             raise LimitStoreDown(f"Redis cannot decide a limit: {type(error).__name__}") from error
         return cast(list[list[int]], found)

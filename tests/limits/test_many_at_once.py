@@ -7,6 +7,7 @@ import pytest
 from smsapi.limits.fallback import FallbackStore
 from smsapi.limits.gcra import Charge, Window
 from smsapi.limits.memory import MemoryStore
+from smsapi.limits.redis import RedisStore
 from smsapi.limits.store import LimitStoreDown
 
 DAY = Window(2, 86_400)
@@ -28,6 +29,19 @@ def test_each_group_is_decided_by_itself_and_in_order(store):
     assert not store.decide_each([[charge("fresh"), charge("key-1")]], spend=True)[0].allowed
     assert left(store, "fresh") == 2
     assert list(store.decide_each([], spend=True)) == []
+
+
+def test_a_server_that_forgot_its_scripts_is_taught_them_again(server, redis_url, clock):
+    shared = RedisStore(redis_url, clock=clock, timeout_seconds=5)
+    groups = [[charge(f"key-{number}")] for number in range(300)]
+    for spent in (1, 2):
+        server.script_flush()
+        assert all(verdict.allowed for verdict in shared.decide_each(groups, spend=True))
+        assert {left(shared, f"key-{number}") for number in range(300)} == {2 - spent}
+    server.script_flush()
+    shared.give_back([each for group in groups for each in group])
+    assert {left(shared, f"key-{number}") for number in range(300)} == {1}
+    shared.close()
 
 
 def test_what_is_only_asked_spends_nothing(store):

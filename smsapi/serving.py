@@ -5,12 +5,12 @@ Nothing is opened before the fork; each worker has its own pools and sends on it
 
 import os
 import shutil
-import sys
 from functools import partial
 from typing import Any
 
 from flask import Flask
 from gunicorn import glogging  # type: ignore[import-untyped]
+from gunicorn.app.wsgiapp import WSGIApplication  # type: ignore[import-untyped]
 from prometheus_client.multiprocess import mark_process_dead
 
 from smsapi.app import MAX_BODY_BYTES, create_app
@@ -22,9 +22,6 @@ from smsapi.settings import read_settings
 from smsapi.web.operations import reads_its_body
 from smsapi.working import Sending, prepare_process
 
-# What is imported is what is installed, also once gunicorn has put its working directory first: a file there that is
-# called json.py is nobody's library.
-_INSTALLED = tuple(sys.path)
 _settings = read_settings()
 PatientWorker.arrivals = Arrivals(_settings.request_read_seconds)
 PatientWorker.readers = Readers(_settings.request_read_seconds, at_once=max(1, _settings.threads // 4))
@@ -87,16 +84,6 @@ def application() -> Flask:
     return app
 
 
-def on_starting(_server: Any) -> None:
-    """Import from where it is installed alone."""
-    sys.path[:] = _INSTALLED
-
-
-def pre_fork(_server: Any, _worker: Any) -> None:
-    """Do the same once more: a reload puts the working directory first again."""
-    sys.path[:] = _INSTALLED
-
-
 def post_worker_init(worker: Any) -> None:
     """Start what the worker sends with, after the fork."""
     sending = Sending(_world(worker))
@@ -135,3 +122,20 @@ def on_exit(_server: Any) -> None:
 def _world(worker: Any) -> Deps:
     world: Deps = worker.wsgi.extensions["smsapi"]
     return world
+
+
+class _Gunicorn(WSGIApplication):  # type: ignore[misc]  # gunicorn ships no types
+    """gunicorn's command, which imports nothing from the directory that it is started in."""
+
+    def chdir(self) -> None:
+        """Go there, and leave ``sys.path`` alone: a file that is called json.py there is nobody's library."""
+        os.chdir(self.cfg.chdir)
+
+
+def main() -> None:
+    """Run gunicorn's command, whose arguments follow."""
+    _Gunicorn("%(prog)s [OPTIONS] [APP_MODULE]").run()
+
+
+if __name__ == "__main__":
+    main()

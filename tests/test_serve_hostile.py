@@ -121,7 +121,7 @@ def test_what_cannot_be_read_is_logged_without_the_ids_of_the_caller_before_it(s
 
 def test_nothing_is_imported_from_the_directory_that_it_is_started_in(sqlite_url, simulator, tmp_path):
     trap = "import pathlib\npathlib.Path(__file__).with_suffix('.imported').touch()\n"
-    for name in ("json", "redis", "smsapi", "dramatiq", "gunicorn", "orjson", "yaml", "sitecustomize"):
+    for name in ("json", "redis", "smsapi", "dramatiq", "gunicorn", "orjson", "yaml", "sentry_sdk"):
         (tmp_path / f"{name}.py").write_text(trap)
     environ = environment(sqlite_url, simulator.url, SMSAPI_WORKERS=1)
     with serving(environ, cwd=tmp_path) as it:

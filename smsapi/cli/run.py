@@ -39,7 +39,15 @@ def serve(*, bind: str | None) -> None:
     settings = _checked_settings()
     _check_free(settings.bind)
     _share_metrics()
-    gunicorn = [sys.executable, "-P", "-m", "gunicorn", "-c", "python:smsapi.serving", "smsapi.serving:application()"]
+    gunicorn = [
+        sys.executable,
+        "-P",
+        "-m",
+        "smsapi.serving",
+        "-c",
+        "python:smsapi.serving",
+        "smsapi.serving:application()",
+    ]
     os.execv(sys.executable, gunicorn)  # noqa: S606 - our own interpreter and arguments
 
 

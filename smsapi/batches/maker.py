@@ -1,5 +1,6 @@
 """What keeps batches going, on a thread of its own: rows made into messages, counts added up, ends noticed."""
 
+import math
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -15,28 +16,24 @@ from smsapi.deps import Deps
 from smsapi.errors import Unavailable
 from smsapi.ids import show_id
 from smsapi.log import get_logger
-from smsapi.lookout import Lookout
+from smsapi.lookout import SWEEPS_MISSED, Lookout
 
 log = get_logger()
 
 _AT_ONCE: Final = 100
-# However often the bell rings, since it rings for every message.
-_SHORTEST_REST_SECONDS: Final = 0.05
 _AFTER_A_FAILURE: Final = timedelta(minutes=1)
 _NEXT: Final = select(batches.c.id, batches.c.due_at).where(DUE).order_by(batches.c.due_at).limit(_AT_ONCE)
+# When the next of all has to be tended.
+NEXT_BATCH: Final = select(batches.c.due_at).where(DUE).order_by(batches.c.due_at).limit(1)
 
 
 def lookout_for_batches(world: Deps) -> Lookout:
     """Return what tends all batches that are due; one for each process that sends.
 
-    Several share the work: what one has locked, the others pass over. Idle, it asks one question a sweep.
+    Several share the work: what one has locked, the others pass over.
     """
-    return Lookout(
-        "batches",
-        partial(tend_due, world),
-        longest_seconds=world.settings.dispatch_sweep_seconds,
-        shortest_seconds=_SHORTEST_REST_SECONDS,
-    )
+    longest = world.settings.dispatch_sweep_seconds * SWEEPS_MISSED
+    return Lookout("batches", partial(tend_due, world), longest_seconds=longest)
 
 
 def tend_due(world: Deps, stopping: Callable[[], bool]) -> float:
@@ -58,9 +55,7 @@ def tend_due(world: Deps, stopping: Callable[[], bool]) -> float:
             if tended is not None and tended.due_at is not None:
                 looks.append(tended.due_at)
     now = world.clock.now()
-    return max(
-        0.0, min(((look - now).total_seconds() for look in looks), default=world.settings.dispatch_sweep_seconds)
-    )
+    return max(0.0, min(((look - now).total_seconds() for look in looks), default=math.inf))
 
 
 def tend(world: Deps, batch_id: UUID) -> Batch | None:

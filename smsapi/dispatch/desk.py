@@ -14,6 +14,7 @@ from typing import Final
 from smsapi.deps import Deps
 from smsapi.dispatch.claims import Taken, claim_to_send
 from smsapi.dispatch.turns import Turns
+from smsapi.lookout import SWEEPS_MISSED
 from smsapi.messages.flows import Flow, Work, find_work
 from smsapi.messages.lanes import NAMES, OTP, TEST
 from smsapi.pacing.gates import PAUSE, Closed
@@ -34,6 +35,8 @@ class Desk:
     """Thread-safe. ``threads`` counts all that ask here, one of them kept for codes."""
 
     def __init__(self, world: Deps, threads: int) -> None:
+        # A sweep takes note of what it found. Where none comes, the desk looks for itself.
+        self.longest_seconds = world.settings.dispatch_sweep_seconds * SWEEPS_MISSED
         self._world = world
         self._threads = threads
         self._lock = threading.Lock()
@@ -64,7 +67,22 @@ class Desk:
         with self._lock:
             if self._seconds_to_look() <= 0:
                 self._look()
-            return self._chores or bool(self._passable())
+            return self._has_work()
+
+    def take_note(self, work: Work, asked_at: float) -> bool:
+        """Do as after a look of its own; return whether anything is to be done now.
+
+        ``asked_at`` is when, by ``time.monotonic``, the store was asked, ahead for as long as this desk may then rest.
+        """
+        with self._lock:
+            # A younger look may have found what this one could not see.
+            if asked_at > self._looked_at:
+                self._looked_at = asked_at
+                self._remember_work(work)
+            return self._has_work()
+
+    def _has_work(self) -> bool:
+        return self._chores or bool(self._passable())
 
     def is_empty(self) -> bool:
         """Say whether every attempt that was begun has been given out."""
@@ -89,7 +107,7 @@ class Desk:
 
     def _seconds_to_look(self) -> float:
         rested = time.monotonic() - self._looked_at
-        rest = self._world.settings.dispatch_sweep_seconds - rested
+        rest = self.longest_seconds - rested
         if self._next_at is None:
             return rest
         until_due = (self._next_at - self._world.clock.now()).total_seconds()
@@ -149,8 +167,10 @@ class Desk:
         # Before the question: a store that does not answer is not asked again at once.
         self._looked_at, self._news = time.monotonic(), False
         with world.database.read() as connection:
-            ahead = world.settings.dispatch_sweep_seconds
-            work: Work = find_work(connection, world.clock.now(), ahead_seconds=ahead)
+            work = find_work(connection, world.clock.now(), ahead_seconds=self.longest_seconds)
+        self._remember_work(work)
+
+    def _remember_work(self, work: Work) -> None:
         self._flows, self._chores, self._next_at = list(work.flows), self._chores or work.chores, work.next_at
 
     def _passable(self) -> Sequence[Flow]:

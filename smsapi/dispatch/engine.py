@@ -4,14 +4,17 @@ A hint says "there is work" and carries nothing: the messages table is the queue
 everything when the process ends, loses nothing.
 """
 
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import dramatiq
 from dramatiq.brokers.stub import StubBroker
+from sqlalchemy import Select
 
-from smsapi.batches.maker import lookout_for_batches
+from smsapi.batches.maker import NEXT_BATCH, lookout_for_batches
 from smsapi.deps import Deps
 from smsapi.dispatch.chores import ask_for_reports, reconcile_due, run_chores
 from smsapi.dispatch.desk import Desk
@@ -19,10 +22,14 @@ from smsapi.dispatch.housekeeping import lookout_for_housekeeping
 from smsapi.errors import Unavailable
 from smsapi.ids import show_id
 from smsapi.log import get_logger
+from smsapi.lookout import Lookout
+from smsapi.messages.flows import find_work
 from smsapi.receipts.reporter import lookout_for_reports
+from smsapi.receipts.store import NEXT_REPORT
 from smsapi.send.begin import Begun
 from smsapi.send.deliver import run
 from smsapi.timekeeping import Timekeeper
+from smsapi.webhooks.deliveries import NEXT_WEBHOOK
 from smsapi.webhooks.postman import Postman
 
 log = get_logger()
@@ -49,13 +56,20 @@ class Dispatcher:
         self._batches = lookout_for_batches(world)
         self._reports = lookout_for_reports(world)
         self._housekeeping = lookout_for_housekeeping(world)
+        self._sweep = Lookout("sweep", self._look_for_all, longest_seconds=world.settings.dispatch_sweep_seconds)
+        # By when each has something to do next.
+        self._pollers: Mapping[Select[Any], Lookout] = {
+            NEXT_WEBHOOK: self._postman.lookout,
+            NEXT_BATCH: self._batches,
+            NEXT_REPORT: self._reports,
+        }
         self._stopping = threading.Event()
         self._nudged = threading.Event()
         self._hinted = threading.Semaphore(self._threads)
         self._tidying = threading.Lock()
         self._reconciling = threading.Lock()
         self._worker: dramatiq.Worker | None = None
-        self._sweeper: threading.Thread | None = None
+        self._timer: threading.Thread | None = None
         # No middleware: a pump that fails is not retried, since its messages come back by their leases.
         self._broker = StubBroker(middleware=[])
         self._pump: dramatiq.Actor[[], None] = dramatiq.Actor(
@@ -67,9 +81,9 @@ class Dispatcher:
         self._timekeeper.start()
         self._worker = dramatiq.Worker(self._broker, worker_threads=self._threads, worker_timeout=100)
         self._worker.start()
-        self._sweeper = threading.Thread(target=self._sweep_for_ever, name="smsapi-sweep", daemon=True)
-        self._sweeper.start()
-        for each in (self._postman, self._batches, self._reports, self._housekeeping):
+        self._timer = threading.Thread(target=self._look_in_time, name="smsapi-timer", daemon=True)
+        self._timer.start()
+        for each in (self._sweep, self._postman, self._batches, self._reports, self._housekeeping):
             each.start()
         self._world.reports.answer_with(self._reports.ring)
         self._world.bell.answer_with(self.ring)
@@ -89,16 +103,16 @@ class Dispatcher:
         left = max(0.0, until - time.monotonic())
         if self._worker is not None:
             self._worker.stop(timeout=int(left * 1000))
-        if self._sweeper is not None:
-            self._sweeper.join(left)
-        for each in (self._housekeeping, self._reports, self._batches, self._postman):
+        if self._timer is not None:
+            self._timer.join(left)
+        for each in (self._housekeeping, self._reports, self._batches, self._postman, self._sweep):
             each.stop(max(0.0, until - time.monotonic()))
         self._broker.close()
         self._timekeeper.stop()
 
     def is_alive(self) -> bool:
-        """Say whether the sweep still runs; without it nothing would be sent but what is hinted."""
-        return self._sweeper is not None and self._sweeper.is_alive()
+        """Say whether anybody still looks for what is due; otherwise nothing would be sent but what is hinted."""
+        return self._timer is not None and self._timer.is_alive()
 
     def ring(self) -> None:
         """Say that something new waits."""
@@ -159,7 +173,8 @@ class Dispatcher:
             finally:
                 self._reconciling.release()
 
-    def _sweep_for_ever(self) -> None:
+    def _look_in_time(self) -> None:
+        """Look for messages when the next one is due or a gate opens, and where no sweep has come."""
         while not self._stopping.is_set():
             rest = self._desk.seconds_to_rest()
             if rest > 0:
@@ -167,7 +182,7 @@ class Dispatcher:
                 self._nudged.wait(rest)
                 self._nudged.clear()
             else:
-                self._guarded("sweep_waits", self._sweep)
+                self._guarded("sweep_waits", self._look)
 
     def _guarded(self, waits: str, act: Callable[[], None]) -> None:
         try:
@@ -177,9 +192,29 @@ class Dispatcher:
         except Exception:  # the thread must live on; what was claimed comes back when its lease ends
             log.exception("dispatch_failed")
 
-    def _sweep(self) -> None:
+    def _look(self) -> None:
         if self._desk.look():
             self._hint()
+
+    def _look_for_all(self, _stopping: Callable[[], bool]) -> float:
+        """Ask in one question what there is to do for the desk and for the pollers: an idle process asks nothing else.
+
+        It has a thread of its own, and nobody waits for it: were one of the pollers' tables locked, or broken, each of
+        them and the desk would look for itself.
+        """
+        world, asked_at = self._world, time.monotonic()
+        with world.database.read() as connection:
+            ahead, others = self._desk.longest_seconds, tuple(self._pollers)
+            work = find_work(connection, world.clock.now(), ahead_seconds=ahead, others=others)
+        if self._desk.take_note(work, asked_at):
+            self._hint()
+        self._nudged.set()
+        for place, each in enumerate(self._pollers.values()):
+            if place in work.others:
+                each.ring()
+            else:
+                each.reassure(asked_at)
         # Otherwise a gauge would show how things stood when this process, of several, was last asked. It comes last:
         # a gauge that cannot be looked up must not keep messages waiting.
-        self._world.metrics.refresh()
+        world.metrics.refresh()
+        return math.inf

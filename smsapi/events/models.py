@@ -1,6 +1,6 @@
 """The table of events."""
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, String, Table, Uuid, text
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, String, Table, Uuid, select, text
 
 from smsapi.db import Json, UtcDateTime, metadata
 
@@ -22,6 +22,8 @@ events = Table(
 )
 # Word for word the conditions of the indexes: SQLite uses one only for a query that repeats it.
 UNNUMBERED = text("events.seq IS NULL")
+# Without an order PostgreSQL may look through the whole table for the first that it meets, where there is none.
+FIRST_UNNUMBERED = select(events.c.id).where(UNNUMBERED).order_by(events.c.at, events.c.id).limit(1)
 NOT_ERASED = text("events.message_id IS NULL AND events.erased_at IS NULL")
 
 

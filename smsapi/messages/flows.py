@@ -1,6 +1,7 @@
 """What waits, as flows: one for each lane, client and sender that has a message due; found without counting them."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -43,26 +44,36 @@ class Work:
     """What a look found: the flows that have something due, and whether there are chores.
 
     A chore is a message that needs a look and is not to be sent: a lost lease, an unknown outcome, a test receipt.
-    ``next_at`` is when the next flow will have something due, as far as was looked ahead.
+    ``next_at`` is when the next flow will have something due, as far as was looked ahead. ``others`` are the places of
+    those of the other queries that have something due by then.
     """
 
     flows: Sequence[Flow]
     chores: bool
     next_at: datetime | None = None
+    others: AbstractSet[int] = frozenset()
 
 
-def find_work(connection: Connection, now: datetime, *, ahead_seconds: float = 0.0) -> Work:
+def find_work(
+    connection: Connection, now: datetime, *, ahead_seconds: float = 0.0, others: tuple[Select[Any], ...] = ()
+) -> Work:
     """Return what is due, flows that have waited longest first, in one statement, and what will be so many s later.
 
     It jumps from one flow to the next along the index, so that it costs as much for a million waiting messages as for
     one, and nothing for those that are scheduled for later but the look at the first of each flow.
+
+    Each of ``others`` selects a row with one column, ``due_at``: when something else than a message is due, NULL for
+    never. They are asked in the same statement, which is built once for each tuple of them.
     """
-    found = connection.execute(_work(), {"now": now, "until": now + timedelta(seconds=ahead_seconds)}).all()
-    flows = [Flow(row.lane, row.client_id, row.sender, row.due_at, row.weight) for row in found if row.lane != _CHORES]
+    until = now + timedelta(seconds=ahead_seconds)
+    found = connection.execute(_work(others), {"now": now, "until": until}).all()
+    flows = [Flow(row.lane, row.client_id, row.sender, row.due_at, row.weight) for row in found if row.lane >= 0]
     flows.sort(key=lambda flow: flow.due_at)
     due = [flow for flow in flows if flow.due_at <= now]
     later = flows[len(due) :]
-    return Work(due, len(flows) < len(found), later[0].due_at if later else None)
+    besides = {row.lane for row in found if row.lane < 0}
+    due_others = frozenset(_FIRST_OTHER - lane for lane in besides if lane <= _FIRST_OTHER)
+    return Work(due, _CHORES in besides, later[0].due_at if later else None, due_others)
 
 
 def measure_due(connection: Connection, now: datetime, *, at_most: int) -> Mapping[int, Load]:
@@ -77,7 +88,9 @@ def measure_due(connection: Connection, now: datetime, *, at_most: int) -> Mappi
     return found
 
 
+# In the place of a lane: chores, and from this on downwards the other queries.
 _CHORES: Final = -1
+_FIRST_OTHER: Final = -2
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
@@ -101,23 +114,26 @@ def _depths() -> Select[Any]:
 
 
 @cache
-def _work() -> CompoundSelect[Any]:
+def _work(others: tuple[Select[Any], ...]) -> CompoundSelect[Any]:
     columns = messages.c
     chore = (
-        select(
-            literal(_CHORES).label("lane"),
-            cast(null(), columns.client_id.type).label("client_id"),
-            literal("").label("sender"),
-            columns.due_at,
-            literal(1).label("weight"),
-        )
+        select(columns.due_at)
         .where(CHORE, columns.due_at <= bindparam("now"))
         # Without an order PostgreSQL may look through the whole table for the first that it meets, where there is none.
         .order_by(columns.due_at)
         .limit(1)
-        .subquery()
     )
-    return union_all(_flows(), select(chore))
+    beside = [_in_place_of_a_flow(_CHORES, chore)]
+    beside += [_in_place_of_a_flow(_FIRST_OTHER - place, other) for place, other in enumerate(others)]
+    return union_all(_flows(), *beside)
+
+
+def _in_place_of_a_flow(lane: int, query: Select[Any]) -> Select[Any]:
+    """Return the row of the query, where it is due, with the columns of a flow."""
+    row = query.subquery()
+    client_id = cast(null(), messages.c.client_id.type)
+    flow = (literal(lane).label("lane"), client_id.label("client_id"), literal("").label("sender"), row.c.due_at)
+    return select(*flow, literal(1).label("weight")).where(row.c.due_at <= bindparam("until"))
 
 
 def _flows() -> Select[Any]:

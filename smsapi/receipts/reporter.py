@@ -5,11 +5,9 @@ from collections.abc import Callable
 from typing import Final
 
 from smsapi.deps import Deps
-from smsapi.lookout import Lookout
+from smsapi.lookout import SWEEPS_MISSED, Lookout
 from smsapi.receipts.service import apply_waiting
 
-# Seldom is there any that nobody rang for: one whose message was held, or has not appeared.
-_SELDOM: Final = 8
 # Whoever applies them now may have looked for the last time just before the newest came.
 _SOON_SECONDS: Final = 0.05
 
@@ -20,4 +18,5 @@ def lookout_for_reports(world: Deps) -> Lookout:
     def look(stopping: Callable[[], bool]) -> float:
         return _SOON_SECONDS if apply_waiting(world, stopping) is None else math.inf
 
-    return Lookout("reports", look, longest_seconds=world.settings.dispatch_sweep_seconds * _SELDOM)
+    longest = world.settings.dispatch_sweep_seconds * SWEEPS_MISSED
+    return Lookout("reports", look, longest_seconds=longest)

@@ -86,6 +86,8 @@ Index(
     sqlite_where=text("provider_uuid IS NOT NULL"),
 )
 
+# When the next of all has to be looked at.
+NEXT_REPORT: Final = select(receipts.c.look_at.label("due_at")).where(_OPEN).order_by(receipts.c.look_at).limit(1)
 _FIELDS: Final = tuple(each.name for each in fields(Receipt))
 # Built once: building a statement costs more than running it.
 _KEEP: Final = {

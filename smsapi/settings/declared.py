@@ -153,7 +153,8 @@ class Settings:
     dispatch_sweep_seconds: float = _setting(
         "SMSAPI_DISPATCH_SWEEP_SECONDS",
         parsers.seconds(0.05, 60),
-        "How often a process looks for messages that are due.",
+        "How often a process that sends looks for what is due and nobody told it of: messages, batches, delivery "
+        "reports, webhooks. It is one question to the database, and all that an idle process asks.",
         default=1.0,
     )
     broker_url: str | None = _setting(

@@ -7,14 +7,14 @@ no two wait for each other.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, and_, case, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, case, func, insert, literal, or_, select, update
 
-from smsapi.db import call_it_news, insert_into
-from smsapi.events.models import UNNUMBERED, events
+from smsapi.db import UtcDateTime, call_it_news, insert_into
+from smsapi.events.models import FIRST_UNNUMBERED
 from smsapi.ids import new_id
 from smsapi.webhooks.models import (
     BEHIND,
@@ -155,9 +155,10 @@ def hasten(connection: Connection, now: datetime, endpoint_id: UUID) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Whether events wait for their number, and when the first delivery of all is due, or was."""
+    """Whether events wait for their number, whether any endpoint is enabled, and when the first delivery is due."""
 
     news: bool
+    anybody: bool
     due_at: datetime | None
 
 
@@ -169,16 +170,23 @@ _FIRST_DUE = (
     .scalar_subquery()
 )
 _FIRSTS = select(_FIRST_DUE.label("due_at")).where(*_ACTIVE).subquery()
+# Events that wait for their number have been due for long, whatever their time is by whoever's clock.
+_NEWS = select(literal(datetime(2000, 1, 1, tzinfo=UTC), UtcDateTime)).select_from(FIRST_UNNUMBERED.subquery())
 _LOOK = select(
-    exists(select(events.c.id).where(UNNUMBERED)).label("news"),
-    select(func.min(_FIRSTS.c.due_at)).scalar_subquery().label("due_at"),
+    _NEWS.scalar_subquery().is_not(None).label("news"),
+    func.count().label("endpoints"),
+    func.min(_FIRSTS.c.due_at).label("due_at"),
+).select_from(_FIRSTS)
+# When there is next something to number or to deliver.
+NEXT_WEBHOOK: Final = select(
+    func.coalesce(_NEWS.scalar_subquery(), select(func.min(_FIRSTS.c.due_at)).scalar_subquery()).label("due_at")
 )
 
 
 def look(connection: Connection) -> Look:
     """Return whether anything is to be done, in one cheap question."""
     row = connection.execute(_LOOK).one()
-    return Look(bool(row.news), row.due_at)
+    return Look(bool(row.news), row.endpoints > 0, row.due_at)
 
 
 def find_due(connection: Connection, now: datetime) -> Sequence[Endpoint]:

@@ -10,7 +10,7 @@ from smsapi.deps import Deps
 from smsapi.errors import Unavailable
 from smsapi.ids import show_id
 from smsapi.log import get_logger
-from smsapi.lookout import Lookout
+from smsapi.lookout import SWEEPS_MISSED, Lookout
 from smsapi.webhooks.deliver import deliver
 from smsapi.webhooks.deliveries import Claimed, claim, find_due, look
 from smsapi.webhooks.models import Endpoint
@@ -20,6 +20,10 @@ log = get_logger()
 
 # Longer than any attempt may take, its name's resolution included.
 LEASE_SECONDS: Final = 60.0
+# Between two numberings of events, however fast they come: where an endpoint waits for them, and where none does, and
+# only whoever asks for events sees the numbers.
+_TELLING_EVERY_SECONDS: Final = 0.05
+_NUMBERING_EVERY_SECONDS: Final = 0.25
 
 
 class Postman:
@@ -32,31 +36,34 @@ class Postman:
         self._lock = threading.Lock()
         self._out = 0
         self._troubled = 0
-        self._lookout = Lookout("webhooks", self._look, longest_seconds=world.settings.dispatch_sweep_seconds)
+        sweep = world.settings.dispatch_sweep_seconds
+        self._seldom = min(_NUMBERING_EVERY_SECONDS, sweep)
+        # Rung by every transaction that writes an event.
+        self.lookout = Lookout("webhooks", self._look, longest_seconds=sweep * SWEEPS_MISSED)
 
     def start(self) -> None:
         """Start to look for events and for what is due."""
-        self._lookout.start()
+        self.lookout.start()
 
     def stop(self, timeout_seconds: float = 30.0) -> None:
         """Begin nothing new; what is out may end, or comes back when its lease ends."""
-        self._lookout.stop(timeout_seconds)
+        self.lookout.stop(timeout_seconds)
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def ring(self) -> None:
         """Say that something new may be there to be told."""
-        self._lookout.ring()
+        self.lookout.ring()
 
     def _look(self, stopping: Callable[[], bool]) -> float:
         """Do what is to be done, and return how long to rest then: until the next try."""
         with self._world.database.read() as connection:
             found = look(connection)
+        self.lookout.shortest_seconds = _TELLING_EVERY_SECONDS if found.anybody else self._seldom
         now = self._world.clock.now()
-        if found.news:
-            relay(self._world)
+        elsewhere = found.news and relay(self._world) is None
         if found.news or (found.due_at is not None and found.due_at <= now):
             self._begin_due(stopping)
-            return math.inf
+            return self.lookout.shortest_seconds if elsewhere else math.inf
         return math.inf if found.due_at is None else (found.due_at - now).total_seconds()
 
     def _begin_due(self, stopping: Callable[[], bool]) -> None:
@@ -96,7 +103,8 @@ class Postman:
             with self._lock:
                 self._out -= 1
                 self._troubled -= troubled
-            self._lookout.ring()
+            # A thread is free, and of the same message more may be told: that waits for nothing.
+            self.lookout.ring(at_once=True)
 
 
 def is_troubled(endpoint: Endpoint) -> bool:

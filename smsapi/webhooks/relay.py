@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
 from smsapi.db import try_lock
 from smsapi.deps import Deps
-from smsapi.events.models import UNNUMBERED, event_marks, events
+from smsapi.events.models import FIRST_UNNUMBERED, UNNUMBERED, event_marks, events
 from smsapi.ids import show_id
 from smsapi.webhooks.deliveries import enqueue
 from smsapi.webhooks.models import FAILED, Endpoint, to_endpoint, webhook_deliveries, webhook_endpoints
@@ -29,28 +29,28 @@ _LAST: Final = tuple(
 TEST_EVENT: Final = "webhook.test"
 
 
-def relay(world: Deps) -> int:
+def relay(world: Deps) -> int | None:
     """Give what is committed its number, and make its deliveries; return how many events that were.
 
-    Where another process is at it, nothing is done: it, or the next look, does the rest.
+    None where another process is at it: it may have looked before the last were there, so ask again soon.
     """
-    total = 0
-    while True:
+    total, numbered = 0, _BATCH
+    # Not until there are none: where they never end, whoever rests in between has fewer transactions to make.
+    while numbered == _BATCH:
         with world.database.read() as connection:
-            if connection.execute(select(events.c.id).where(UNNUMBERED).limit(1)).first() is None:
-                return total
+            if connection.execute(FIRST_UNNUMBERED).first() is None:
+                break
         with world.database.transaction() as connection:
+            if not try_lock(connection, _LOCK):
+                return None
             numbered = _number(world, connection)
         total += numbered
-        # Not where it was less than a batch: whoever committed meanwhile, and found this one at it, has gone.
-        if numbered == 0:
-            return total
+    return total
 
 
 def _number(world: Deps, connection: Connection) -> int:
-    # Given back when this transaction has become visible, and asked for before it looks: the last number is seen.
-    if not try_lock(connection, _LOCK):
-        return 0
+    # The lock is given back when this transaction has become visible, and was asked for before this look: the last
+    # number is seen.
     last = max(connection.execute(each).scalar_one() for each in _LAST)
     # By time first: ids are made by the clocks of several machines, times by the one that they share.
     earliest = (events.c.at, events.c.id)
@@ -58,14 +58,16 @@ def _number(world: Deps, connection: Connection) -> int:
     place = func.row_number().over(order_by=(batch.c.at, batch.c.id)).label("place")
     placed = select(batch.c.id, place).subquery()
     given = update(events).where(events.c.id == placed.c.id).values(seq=last + placed.c.place)
-    count = connection.execute(given).rowcount
-    rows = connection.execute(
-        select_told().where(events.c.seq > last, events.c.seq <= last + count).order_by(events.c.seq)
-    )
-    fresh = [to_told(row) for row in rows]
-    by_client = _endpoints_of(connection, {event.client_id for event in fresh})
-    pairs = [(each.id, event) for event in fresh for each in by_client.get(event.client_id, ()) if wants(each, event)]
-    enqueue(connection, world.clock.now(), pairs)
+    clients = connection.execute(given.returning(events.c.client_id)).scalars().all()
+    count = len(clients)
+    by_client = _endpoints_of(connection, set(clients))
+    # Most clients have none, and what nobody is told of is not read.
+    if by_client:
+        fresh = select_told().where(events.c.seq > last, events.c.seq <= last + count)
+        told = fresh.where(events.c.client_id.in_(by_client)).order_by(events.c.seq)
+        news = [to_told(row) for row in connection.execute(told)]
+        pairs = [(each.id, event) for event in news for each in by_client[event.client_id] if wants(each, event)]
+        enqueue(connection, world.clock.now(), pairs)
     return count
 
 

@@ -1,5 +1,6 @@
 """How a batch stands is exact at any moment, costs the same whatever its size, and says when it ends."""
 
+import math
 import random
 import threading
 from datetime import UTC, datetime, timedelta
@@ -101,7 +102,7 @@ def test_a_batch_of_which_nothing_was_accepted_is_finished_at_once(caller):
     batch_id = stage(caller, 0, rejected=3)
     tend_all(caller)
     assert get_batch(caller, batch_id)["status"] == "finished"
-    assert tend_due(world_of(caller.app), lambda: False) == world_of(caller.app).settings.dispatch_sweep_seconds
+    assert tend_due(world_of(caller.app), lambda: False) == math.inf
 
 
 @pytest.mark.parametrize("status", ["queued", "scheduled", "sending", "unknown"])
@@ -133,8 +134,7 @@ def test_what_plivo_reports_after_the_end_still_counts_and_the_last_report_ends_
         tend_all(caller)
     assert counts(caller, batch_id) == {"delivered": 2, "undelivered": 1}
     assert changes_of(caller) == 0
-    idle = world_of(caller.app).settings.dispatch_sweep_seconds
-    assert tend_due(world_of(caller.app), lambda: False) == idle
+    assert tend_due(world_of(caller.app), lambda: False) == math.inf
 
 
 def test_the_rate_is_of_the_last_seconds_and_the_end_is_reckoned_by_it(caller, clock):

@@ -1,13 +1,10 @@
 """The dispatcher with its real threads: everything goes out, once, whatever breaks meanwhile."""
 
 import threading
-import time
-from collections import Counter
 from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pytest
-from sqlalchemy import event
 
 from smsapi import migrations
 from smsapi.db import Database
@@ -112,25 +109,6 @@ def test_a_gauge_that_cannot_be_looked_up_does_not_keep_messages_waiting(make_ap
     dispatching(other)  # it hears no bell of the first, so that only its sweep finds them
     eventually(settled(world_of(app), sent=3))
     assert simulator.store.count() == 3
-
-
-def test_a_dispatcher_with_nothing_to_do_looks_once_a_sweep_and_no_more(make_app, dispatching):
-    app = make_app(dispatch_sweep_seconds=0.2)
-    asked = Counter()
-    engine = world_of(app).database.engine
-    event.listen(engine, "before_cursor_execute", lambda *arguments: asked.update([arguments[2]]))
-    started = time.monotonic()
-    dispatching(app)
-    eventually(lambda: sum(times for question, times in asked.items() if question.startswith("WITH")) >= 6)
-    # The first look is at once, and its sweep also sweeps out old Idempotency-Keys.
-    assert time.monotonic() - started > 5 * 0.2
-    # One question for messages, one for events and one for batches.
-    often = {question: times for question, times in asked.items() if times > 2}
-    assert len(often) == 3
-    assert max(often.values()) <= 7
-    # What is seldom there is looked for once in eight sweeps, and all else once in a while.
-    seldom = [times for question, times in asked.items() if question not in often and question != "BEGIN IMMEDIATE"]
-    assert (len(seldom) <= 8, max(seldom)) == (True, 1)
 
 
 def test_stopping_lets_the_call_end_and_takes_nothing_new(make_app):

@@ -140,7 +140,7 @@ def hold(
     held = change(world, connection, message, **known)
     data = {"error": error, **(evidence or {}), "decision": "hold", "instead_of": {"status": status, "code": code}}
     add_event(connection, message, f"message.{UNKNOWN}", world.clock.now(), data)
-    world.metrics.count_message(UNKNOWN, test=message.test)
+    after_commit(connection, partial(world.metrics.count_message, UNKNOWN, test=message.test))
     return held
 
 

@@ -62,7 +62,7 @@ def test_a_rare_status_is_found_without_a_walk_through_all_messages_of_the_clien
 
 
 def test_a_rare_sender_is_found_without_a_walk_through_all_messages_of_the_client(app, make_caller, read_plans):
-    caller = make_caller(app, default_sender="12345")
+    caller = make_caller(app, default_sender="12345", allowed_senders=["12345", "67890"])
     rare = caller.send().get_json()
     _bury(app, caller.send(**{"from": "67890"}).get_json()["id"])
     found = []

@@ -120,6 +120,7 @@ def test_health_needs_nothing_and_readiness_names_what_is_down(app):
         "status": "not_ready",
         "checks": {"database": "ok", "sender": "down"},
         "down": ["sender"],
+        "log": {"status": "ok", "reason": None, "dropped_lines": 0},
         "stops": [],
     }
     assert answer.headers["Retry-After"] == "2"

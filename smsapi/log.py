@@ -58,7 +58,7 @@ _SENTENCES = re.compile(
             rf"cannot unpack non-iterable {_N} object",
             rf"{_N} missing \d+ required (?:positional|keyword-only) arguments?: '\w+'(?:(?:,|,? and) '\w+')*",
             rf"{_N} takes (?:no arguments|(?:from \d+ to )?\d+ positional arguments? but \d+ (?:was|were) given)",
-            rf"{_N} got (?:an unexpected keyword argument|multiple values for argument) {_N}",
+            rf"{_N} got (?:an unexpected keyword|multiple values for) argument {_N}(?:\. Did you mean {_N}\?)?",
             rf"unsupported operand type\(s\) for [^\w\s]{{1,3}}: {_N} and {_N}",
             rf"'[^\w\s]{{1,2}}' not supported between instances of {_N} and {_N}",
             rf"can only concatenate {_N} \(not {_N}\) to {_N}",

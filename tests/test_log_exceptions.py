@@ -120,7 +120,6 @@ def ran(program, *arguments):
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
 
@@ -200,7 +199,7 @@ class Thing:
         (lambda: nothing, "NameError: name 'nothing' is not defined"),  # noqa: F821
         (lambda: __import__("json.nothing"), "ModuleNotFoundError: No module named 'json.nothing'"),
         (lambda: Thing.act(other=1), "TypeError: Thing.act() missing 1 required positional argument: 'one'"),
-        (lambda: Thing.act(1, oher=1), "TypeError: Thing.act() got an unexpected keyword argument 'oher'"),
+        (lambda: Thing.act(1, zebra=1), "TypeError: Thing.act() got an unexpected keyword argument 'zebra'"),
         (lambda: Thing.act(1, 2), "TypeError: Thing.act() takes 1 positional argument but 2 were given"),
         (lambda: Thing.act(None, other=1), "TypeError: 'NoneType' object is not subscriptable"),
         (lambda: 1 + "1", "TypeError: unsupported operand type(s) for +: 'int' and 'str'"),
@@ -220,6 +219,15 @@ def test_the_interpreters_own_sentence_about_the_program_is_logged(mistake, logg
     with pytest.raises(Exception) as raised:
         mistake()
     assert reason_of(raised.value) == logged
+
+
+def test_what_python_3_13_suggests_of_the_programs_names_is_logged_too():
+    sentence = "Thing.act() got an unexpected keyword argument 'oher'"
+    with pytest.raises(TypeError) as raised:
+        Thing.act(1, oher=1)
+    assert reason_of(raised.value) in {f"TypeError: {sentence}", f"TypeError: {sentence}. Did you mean 'other'?"}
+    suggested = TypeError(f"{sentence}. Did you mean 'other'?")
+    assert reason_of(suggested) == f"TypeError: {suggested}"
 
 
 def test_a_traceback_in_the_log_is_places_only_and_repeats_none_of_them_for_ever():

@@ -63,7 +63,7 @@ format: $(VENV)/.dev  ## rewrite the code in the house format
 	$(BIN)/ruff format .
 
 .PHONY: bench
-bench: services $(VENV)/.dev  ## run the benchmarks; ARGS="accept" chooses, ARGS=--help tells more
+bench: services $(VENV)/.dev  ## run the benchmarks; ARGS="accept" chooses, ARGS=--help shows options
 	$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: chaos

@@ -25,7 +25,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "dispatch": dispatch.BENCHMARK,
     "receipts": receipts.BENCHMARK,
 }
-# Of what went wrong these tell enough; anything else is a fault of the benchmark's own, and shows where.
+# Errors that need no traceback; any other is a fault of the benchmark itself.
 _WORDS = (
     BenchmarkError,
     ServiceError,
@@ -38,13 +38,13 @@ _WORDS = (
 _DESCRIPTION = """\
 Runs the benchmarks, all or those that are named, and prints for each a table and one line of JSON.
 
-Figures compare within a run: each benchmark measures its own yardstick beside what is ours. PostgreSQL and Redis are
-started for each benchmark, unless they are given; those that are given are EMPTIED. It ends with 1 where one failed.
+Compare figures within a run only: each benchmark also measures its own yardstick. PostgreSQL and Redis are started for
+each benchmark, unless they are given; given ones are EMPTIED. The exit code is 1 where a benchmark failed.
 """
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run what the arguments say; 1 where a benchmark could not measure, or something that it measured failed."""
+    """Run the benchmarks that are named; return 1 where one failed."""
     given = _parse(arguments)
     size_name = "tiny" if given.tiny else "full"
     failed = [name for name in given.names if not _run(name, size_name, given)]
@@ -59,9 +59,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     names = ", ".join(BENCHMARKS)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{names}; all of them by default")
-    parser.add_argument("--tiny", action="store_true", help="a few seconds of each: shows that it works, not how fast")
-    parser.add_argument("--rows", type=int, metavar="N", help="of a batch, in place of the size's own number")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="append the lines of JSON to this file too")
+    parser.add_argument("--tiny", action="store_true", help="a few seconds each: shows that it works, not how fast")
+    parser.add_argument("--rows", type=int, metavar="N", help="rows of a batch, in place of the default")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also append the lines of JSON to this file")
     parser.add_argument(
         "--database-url",
         default=os.environ.get(DATABASE_URL_VARIABLE),
@@ -81,10 +81,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     if given.rows is not None and given.rows < 1:
         parser.error("--rows has to be 1 or more")
     if given.rows is not None and not any(hasattr(BENCHMARKS[name].full, "rows") for name in given.names):
-        parser.error(f"--rows means nothing to {', '.join(given.names)}")
+        parser.error(f"--rows does not apply to {', '.join(given.names)}")
     if given.json is not None:
         try:
-            # Now, and not after minutes of measuring, is the time to learn of it.
+            # Checked now, and not after minutes of measuring.
             given.json.touch()
         except OSError as error:
             parser.error(f"{given.json} cannot be written: {error.strerror}")

@@ -1,6 +1,6 @@
-"""How fast a message is taken durably: ``POST /v1/messages`` with ``Prefer: respond-async``, against a bare route.
+"""Accept benchmark: ``POST /v1/messages`` with ``Prefer: respond-async``, durably, compared with a bare Flask route.
 
-Nothing is dispatched meanwhile, so that only taking is measured: the credential, the limits, the checks, and one
+Nothing is dispatched meanwhile, so that only accepting is measured: the credential, the limits, the checks, and one
 transaction with the message, its event and its Idempotency-Key. Both servers run in the same gunicorn settings, in
 turn, in one run; the ratio and the processor time for each request are what to compare between machines.
 """
@@ -22,7 +22,7 @@ from smsapi.messages import statuses
 
 @dataclass(frozen=True)
 class Size:
-    """How long each server is loaded, and how often, with which stores; ``warm_seconds`` come before it."""
+    """Parameters: the stores, the rounds, and the seconds that each server is loaded and warmed up."""
 
     stores: tuple[str, ...]
     rounds: int
@@ -34,14 +34,14 @@ class Size:
 
 @dataclass(frozen=True)
 class Speed(Load):
-    """A server under load; ``ratio`` is its rate to that of the bare route in the same round."""
+    """A server under load; ``ratio`` is its rate divided by that of the bare route in the same round."""
 
     ratio: float
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Each server's speed in each round."""
+    """Results: the speed of each server in each round."""
 
     rounds: list[dict[str, Speed]]
 

@@ -1,4 +1,4 @@
-"""The yardstick of sending: Plivo's own SDK in a bare loop, ``python -m benchmarks.bare_sdk PLIVO_URL THREADS``."""
+"""Yardstick of sending: Plivo's own SDK in a bare loop, ``python -m benchmarks.bare_sdk PLIVO_URL THREADS``."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ _PLIVO = "https://api.plivo.com"
 
 
 class _Elsewhere(HTTPAdapter):
-    """Takes what is for Plivo to another origin; the SDK itself cannot be told to."""
+    """Redirects requests to another origin than Plivo's, for which the SDK has no option."""
 
     def __init__(self, origin: str) -> None:
         self._origin = origin
@@ -33,13 +33,13 @@ def _call_for_ever(url: str) -> None:
     try:
         while True:
             client.messages.create(src=SENDER[1:], dst="14155550123", text="Your code is 123456")
-    except Exception:  # noqa: BLE001 - or the other threads would go on, and their rate be taken for that of all
+    except Exception:  # noqa: BLE001 - otherwise the other threads go on, and their rate is taken for that of all
         traceback.print_exc()
         os._exit(1)
 
 
 def main(url: str, threads: int) -> None:
-    """Call from so many threads until killed: one client each, since it promises no thread safety."""
+    """Send from so many threads until killed: one client each, since it promises no thread safety."""
     calling = [threading.Thread(target=_call_for_ever, args=(url,)) for _ in range(threads)]
     for thread in calling:
         thread.start()

@@ -1,4 +1,4 @@
-"""How fast a batch is taken and sent: a CSV over HTTP to ``smsapi serve`` on PostgreSQL, a worker, a simulated Plivo.
+"""Batch benchmark: a CSV is uploaded to ``smsapi serve`` on PostgreSQL and sent by a worker to a simulated Plivo.
 
 The yardstick is a bare COPY of the same rows, in one statement, into a table like the one that they are staged in.
 Plivo answers in 50 ms and reports nothing; the same text to all goes out in joined calls, texts of their own do not.
@@ -26,6 +26,7 @@ from benchmarks.service import THREADS, api_alone, sending, worker
 from benchmarks.simulator import Plivo, simulated_plivo
 from benchmarks.store import check_statuses, create_client, empty, opened
 from smsapi.batches.models import batch_rows
+from smsapi.db import Database
 from smsapi.ids import new_id
 from smsapi.messages import statuses
 
@@ -42,10 +43,9 @@ _UPLOAD_SECONDS = 600
 
 @dataclass(frozen=True)
 class Size:
-    """Which batches there are, and how many rows each has.
+    """Parameters: the batches, the rows of each, and the seconds of rest before it.
 
-    The service has ``settle_seconds`` to come to rest before. What has not left after ``patience_seconds`` is not
-    waited for: a rate can be told by then.
+    Rows that have not left after ``patience_seconds`` are not waited for: the rate is known by then.
     """
 
     texts: tuple[str, ...]
@@ -64,7 +64,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Times:
-    """What came of one batch; ``first_text_seconds`` is from the answer on, 0 where a text left before it."""
+    """Measurements of one batch; ``first_text_seconds`` counts from the answer, 0 where a text left before it."""
 
     upload_seconds: float
     api_megabytes_before: float
@@ -76,7 +76,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Run(Times):
-    """The same with its rates, and their ratios to that of the bare COPY."""
+    """The same with rates, and their ratios to the rate of the bare COPY."""
 
     upload_rows_per_second: float
     upload_ratio: float
@@ -86,7 +86,7 @@ class Run(Times):
 
 @dataclass(frozen=True)
 class Figures:
-    """The yardstick, before and after, and each batch."""
+    """Results: the yardstick, before and after, and each batch."""
 
     copy_rows_per_second: list[float]
     megabytes: float
@@ -109,7 +109,7 @@ def _write_contacts(path: Path, rows: int) -> None:
 
 
 def _copy(database_url: str, rows: int) -> float:
-    """Return how many rows a second a COPY takes, what it copies being at hand."""
+    """Return the rows per second of a COPY from memory."""
     pieces, columns = _pieces(rows), ", ".join(batch_rows.c.keys())
     plain = make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(plain) as connection, connection.cursor() as cursor:
@@ -149,15 +149,18 @@ def _post(server: Server, *, key: str, path: Path, template: str) -> Answer:
     return Answer(time.monotonic(), server.process.peak_megabytes())
 
 
-def _batch(size: Size, environment: dict[str, str], plivo: Plivo, send: Callable[[Server], Answer]) -> Times:
+def _batch(
+    size: Size, environment: dict[str, str], database: Database, plivo: Plivo, send: Callable[[Server], Answer]
+) -> Times:
     """Upload a batch with ``send`` and wait until all of it is with Plivo, or long enough to tell how fast it goes."""
     with (
         # It ends last: an upload under way fails as soon as its server is gone.
         ThreadPoolExecutor(1) as uploading,
         api_alone(environment) as server,
-        worker(environment) as working,
+        worker(environment, database, plivo) as working,
     ):
         time.sleep(size.settle_seconds)
+        plivo.forget()
         at_first = server.process.peak_megabytes()
         started = time.monotonic()
         upload = uploading.submit(send, server)
@@ -201,10 +204,9 @@ def _run(size: Size, servers: Servers) -> Figures:
         found = {}
         for name in size.texts:
             post = partial(_post, key=create_client(database, "batches").key, path=path, template=_TEXTS[name][0])
-            found[name] = _batch(size, environment, plivo, post)
+            found[name] = _batch(size, environment, database, plivo, post)
             check_statuses(database, statuses.QUEUED, statuses.SENDING, statuses.SENT)
             empty(database)
-            plivo.forget()
         after = _copy(servers.database_url, size.rows)
         runs = {name: _against((before + after) / 2, size.rows, times) for name, times in found.items()}
         return Figures([before, after], path.stat().st_size / 1e6, runs)

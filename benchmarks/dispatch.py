@@ -1,8 +1,8 @@
-"""How fast workers send: against Plivo's own SDK in a bare loop, with as many threads, at the same simulated Plivo.
+"""Dispatch benchmark: workers compared with Plivo's SDK in a bare loop, same threads, same simulated Plivo.
 
 Plivo answers in 50 ms. The workers take their messages from PostgreSQL, write each attempt ahead and its outcome
-down; the loop does nothing but call. Also: what a worker with nothing to do asks of the database, and how long a code
-of one client takes while another has a hundred thousand marketing messages waiting.
+down; the loop does nothing but call. Also: the transactions of an idle worker, and the latency of a code of one client
+while another has a hundred thousand marketing messages waiting.
 """
 
 import json
@@ -33,11 +33,10 @@ _PATIENCE_SECONDS = 120
 
 @dataclass(frozen=True)
 class Size:
-    """How long a rate is taken, after how much of it is passed over, of how many ``processes`` each time.
+    """Parameters: the numbers of worker processes, the seconds of each measurement, and those of warm-up before it.
 
-    ``spare_seconds`` are those that the queue lasts longer than it is looked at. ``settle_seconds`` is how long a
-    worker has to start and come to rest, before it is watched doing nothing for ``idle_seconds``. ``codes`` of them are
-    sent beside ``backlog`` marketing messages.
+    The queue lasts ``spare_seconds`` longer than the measurement. An idle worker is observed for ``idle_seconds``,
+    ``settle_seconds`` after its first text. ``codes`` are sent one by one beside ``backlog`` marketing messages.
     """
 
     processes: tuple[int, ...]
@@ -52,7 +51,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Sent:
-    """What so many worker processes do: their rate, that to the bare loop's, and processor time for each text."""
+    """Texts sent by the workers: the rate, its ratio to that of the bare loop, and processor time for each."""
 
     per_second: float
     ratio: float
@@ -61,9 +60,9 @@ class Sent:
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured; ``workers`` by their number of processes, the bare loop before each of them.
+    """Results: the bare loop before each run of workers, and ``workers`` by their number of processes.
 
-    ``codes_ms`` are sorted, and hold the 50 ms of Plivo's answer.
+    ``codes_ms`` are sorted, and include the 50 ms of Plivo's answer.
     """
 
     sdk_per_second: list[float]
@@ -119,14 +118,14 @@ def _check_and_empty(database: Database) -> None:
 
 
 def _idle(size: Size, database: Database) -> float:
-    """Return the transactions a second while there is nothing to do; a look is one.
+    """Return the transactions per second while there is nothing to do; a poll is one.
 
-    A backend tells of its transactions up to some seconds late, at the beginning and at the end alike.
+    PostgreSQL's statistics lag by up to some seconds, at the beginning and at the end alike.
     """
     time.sleep(size.settle_seconds)
     before, started = _transactions(database), time.monotonic()
     time.sleep(size.idle_seconds)
-    # One is the question itself.
+    # One is the query itself.
     found = _transactions(database) - before - 1
     return max(0, found) / (time.monotonic() - started)
 
@@ -138,12 +137,10 @@ def _transactions(database: Database) -> int:
 
 
 def _codes(size: Size, database: Database, environment: dict[str, str], plivo: Plivo) -> list[float]:
-    """Return how long each code took from its request until Plivo had it, in ms, while the backlog is sent."""
-    before = plivo.taken()
+    """Return the milliseconds from each code's request until Plivo had it, while the backlog is sent."""
     _queue(database, size.backlog, "marketing")
     key = create_client(database, "codes").key
-    with api_alone(environment) as server, worker(environment) as process:
-        _until_more(plivo, before, process)
+    with api_alone(environment) as server, worker(environment, database, plivo) as process:
         found = [_one_code(server, key, database, process, number) for number in range(size.codes)]
         if not count_statuses(database)[statuses.QUEUED]:
             raise BenchmarkError("the backlog was sent before the codes were")
@@ -166,7 +163,7 @@ def _one_code(server: Server, key: str, database: Database, worker: Process, num
 
     until("a code is sent", sent, server.process, worker, seconds=_PATIENCE_SECONDS)
     taken = time.monotonic() - started
-    # So that the codes do not follow one another at the worker's own beat.
+    # So that no code is in step with the one before.
     time.sleep(0.05)
     return taken * 1000
 
@@ -177,7 +174,7 @@ def _run(size: Size, servers: Servers) -> Figures:
         sdk, sent, idle = [], {}, []
         for processes in size.processes:
             sdk.append(_bare_sdk(size, plivo))
-            with worker(environment, processes=processes) as process:
+            with worker(environment, database, plivo, processes=processes) as process:
                 # Of the first one only, which is a single process.
                 idle = idle or [_idle(size, database)]
                 sent[processes] = _workers(size, database, plivo, process, processes)

@@ -1,4 +1,4 @@
-"""A server under load from wrk, and what it cost: requests, failures and processor time."""
+"""Load generator: wrk against a server, and the processor time of each request."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ _UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 @dataclass(frozen=True)
 class Load:
-    """What a run of wrk came to; ``cpu_ms`` is the server's own time for each request."""
+    """Results of a run of wrk; ``cpu_ms`` is the server's own time for each request."""
 
     requests: int
     per_second: float
@@ -32,7 +32,7 @@ def load(server: Server, path: str, script: Path, *, seconds: int, warm_seconds:
     url = f"{server.url}{path}"
     if warm_seconds:
         _wrk(url, script, warm_seconds)
-    # A machine that is busy with something else may give the server no turn for a while: then it is looked at longer.
+    # On a busy machine the server may get no processor time for a while: then it is measured for longer.
     for longer in (1, 5, 25):
         before = server.process.cpu_seconds()
         out = _wrk(url, script, seconds * longer)
@@ -62,7 +62,7 @@ def _wrk(url: str, script: Path, seconds: int) -> str:
         text=True,
         timeout=seconds + _ANSWER_SECONDS * 2,
     )
-    # What failed is a line of its own, which is not there where nothing did.
+    # Failures have a line of their own, which is absent where there are none.
     failed = re.search(r"Non-2xx or 3xx responses: \d+|Socket errors: .*", done.stdout)
     if done.returncode or failed:
         said = failed[0] if failed else (done.stderr or done.stdout).strip()
@@ -73,5 +73,5 @@ def _wrk(url: str, script: Path, seconds: int) -> str:
 def _find(pattern: str, out: str) -> tuple[str, ...]:
     found = re.search(pattern, out)
     if found is None:
-        raise BenchmarkError(f"wrk said something else than expected: {out.strip()[-2000:]}")
+        raise BenchmarkError(f"the output of wrk is not as expected: {out.strip()[-2000:]}")
     return found.groups()

@@ -1,4 +1,4 @@
-"""Processes of a benchmark: started, waited for, measured, and ended even where the benchmark itself is killed."""
+"""Processes of a benchmark: start, readiness, measurement, and an end even where the benchmark itself is killed."""
 
 import os
 import signal
@@ -20,17 +20,18 @@ from tests.processes import Guard
 SMSAPI = (sys.executable, "-m", "smsapi")
 _ROOT = Path(__file__).parents[1]
 _TICKS = os.sysconf("SC_CLK_TCK")
-_START_SECONDS = 120.0
+START_SECONDS = 240.0
+_ANSWER_SECONDS = 30.0
 _STOP_SECONDS = 30.0
 
 
 class BenchmarkError(Exception):
-    """Nothing could be measured: a process ended, something did not answer in time, or an answer was wrong."""
+    """A benchmark failed: a process ended, something did not answer in time, or an answer was wrong."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """One running process; what it writes goes to a file of its own."""
+    """A running process; its output goes to a file of its own."""
 
     name: str
     log: Path
@@ -41,20 +42,20 @@ class Process:
         return self.popen.pid
 
     def check(self) -> None:
-        """Raise BenchmarkError, with the end of what it wrote, where the process has ended."""
+        """Raise BenchmarkError, with the end of its output, where the process has ended."""
         if self.popen.poll() is not None:
             raise BenchmarkError(f"{self.name} ended with {self.popen.returncode}: {self.said()}")
 
     def said(self) -> str:
-        """Return the end of what it wrote so far."""
+        """Return the end of its output so far."""
         return self.log.read_text(errors="replace").strip()[-2000:]
 
     def cpu_seconds(self) -> float:
-        """Return the processor time that it and its living descendants have used so far."""
+        """Return the processor time of the process and its living descendants so far."""
         return sum(map(_cpu_seconds, self._family()))
 
     def peak_megabytes(self) -> float:
-        """Return the most memory that any one of it and its descendants has had so far (``proc(5)``: VmHWM)."""
+        """Return the peak memory of the largest of the process and its descendants (``proc(5)``: VmHWM)."""
         status = [Path(f"/proc/{pid}/status").read_text() for pid in self._family()]
         return max(int(text.partition("VmHWM:")[2].split()[0]) for text in status) / 1024
 
@@ -70,7 +71,7 @@ class Process:
 def running(name: str, command: Sequence[str], environment: Mapping[str, str]) -> Iterator[Process]:
     """Run a command until the end of the block. Settings of the service come from ``environment`` alone.
 
-    Raises BenchmarkError where it has ended by itself before that.
+    Raises BenchmarkError where it ended before.
     """
     ours = ("SMSAPI_", "PLIVO_", "SENTRY_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
@@ -110,23 +111,23 @@ class Server:
 def serving(
     name: str, command: Callable[[str], Sequence[str]], environment: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """Run a server until the end of the block, from when it answers; ``command`` is given its HOST:PORT.
+    """Run a server until the end of the block, which begins once it answers; ``command`` gets its HOST:PORT.
 
-    Raises BenchmarkError where it ends, or does not answer within two minutes.
+    Raises BenchmarkError where it ends, or does not answer within four minutes.
     """
     with socket.socket() as held:
-        # Held for the whole block, so that the port is given to nobody else before the server listens, or after.
+        # Held for the whole block, so that no other process is given the port before the server listens.
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{held.getsockname()[1]}"
         url = f"http://{address}"
         with running(name, command(address), {"SMSAPI_PUBLIC_URL": url, **(environment or {})}) as process:
-            until(f"{name} answers", lambda: _answers(url), process, seconds=_START_SECONDS)
+            until(f"{name} answers", lambda: _answers(url), process, seconds=START_SECONDS)
             yield Server(url, process)
 
 
 def until(what: str, look: Callable[[], Any], *processes: Process, seconds: float) -> Any:
-    """Return what ``look`` gives as soon as it is true; ``what`` says what is waited for.
+    """Poll ``look`` until it returns something true, and return that; ``what`` describes it in the error.
 
     Raises BenchmarkError after so many seconds, or as soon as one of the processes has ended.
     """
@@ -143,7 +144,7 @@ def until(what: str, look: Callable[[], Any], *processes: Process, seconds: floa
 
 def _answers(url: str) -> bool:
     try:
-        urllib.request.urlopen(f"{url}/healthz", timeout=5).close()
+        urllib.request.urlopen(f"{url}/healthz", timeout=_ANSWER_SECONDS).close()
     except urllib.error.HTTPError:
         return True
     except OSError:

@@ -1,4 +1,4 @@
-"""Delivery reports at a rate: signed, reordered and repeated, from many connections, and what they came to."""
+"""Receipt benchmark: delivery reports at a fixed rate, signed, reordered and repeated, from many connections."""
 
 import http.client
 import random
@@ -40,7 +40,7 @@ Report = tuple[str, str, dict[str, str]]
 
 @dataclass(frozen=True)
 class Size:
-    """On which stores, how many messages there are, and how many reports a second come of them: six of each."""
+    """Parameters: the stores, the messages, and the reports per second, of which there are six for each message."""
 
     stores: tuple[str, ...]
     messages: int
@@ -49,7 +49,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds until the reports were answered."""
+    """Latency in milliseconds."""
 
     p50: float
     p99: float
@@ -58,10 +58,11 @@ class Times:
 
 @dataclass(frozen=True)
 class Told:
-    """What the reports came to on one store.
+    """Results on one store.
 
-    ``after_due_ms`` count from when a report was due, so that a stall is not hidden; ``after_sent_ms`` from when it was
-    sent. ``applied_seconds`` are from the last answer until no report waited any more. All ``states`` are right.
+    ``after_due_ms`` counts from when a report was due, so that a stall is not hidden; ``after_sent_ms`` from when it
+    was sent. ``applied_seconds`` is the time from the last answer until no report waited. All ``states`` are as they
+    were reported.
     """
 
     reports: int
@@ -74,7 +75,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Figures:
-    """Each store's."""
+    """Results by store."""
 
     stores: dict[str, Told]
 
@@ -86,7 +87,7 @@ def _run(size: Size, servers: Servers) -> Figures:
 
 
 def _tell_all(size: Size, database_url: str) -> Told:
-    """Tell of each message thrice, and twice over, what became of it, in any order."""
+    """Send three reports of each message, each twice, in random order."""
     environment = settings(database_url, SMSAPI_LOG_LEVEL="error")
     with opened(database_url) as database:
         ends = _store_messages(database, size.messages)
@@ -107,14 +108,14 @@ def _tell_all(size: Size, database_url: str) -> Told:
 
 
 def _store_messages(database: Database, count: int) -> dict[UUID, tuple[str, str]]:
-    """Return what shall become of each message: its status, and Plivo's code."""
+    """Return the messages, each with the status that will be reported last, and its code."""
     client = create_client(database, "receipts")
     sent = {"status": statuses.SENT, "attempts": 1, "sent_at": datetime.now(UTC)}
     return {message_id: random.choice(_ENDS) for message_id in fill(database, client, count, **sent)}
 
 
 def _reports(ends: Mapping[UUID, tuple[str, str]], server: Server) -> list[Report]:
-    """Return the requests: three facts of each message, each told twice, shuffled."""
+    """Return the requests, shuffled."""
     made = []
     for message_id, (end, code) in ends.items():
         path = f"/plivo/status/{show_id('msg', message_id)}"
@@ -130,9 +131,9 @@ def _reports(ends: Mapping[UUID, tuple[str, str]], server: Server) -> list[Repor
 
 
 def _tell(reports: Sequence[Report], server: Server, rate: int) -> tuple[list[float], list[float], float]:
-    """Send them evenly; return the sorted seconds since each was due and since it was sent, and those of all.
+    """Send at the rate; return the sorted latencies since due and since sent, and the duration, in seconds.
 
-    Raises BenchmarkError where one is not answered, or otherwise than with 200.
+    Raises BenchmarkError where a report is not answered with 200.
     """
     address, local, begun = urlsplit(server.url).netloc, threading.local(), time.perf_counter()
 
@@ -178,7 +179,7 @@ def _states(database: Database, ends: Mapping[UUID, tuple[str, str]]) -> dict[st
 
 
 def _times(seconds: Sequence[float]) -> Times:
-    """Return the times of what is sorted."""
+    """Return percentiles of sorted latencies."""
     at = (len(seconds) // 2, len(seconds) * 99 // 100, -1)
     return Times(*(seconds[place] * 1000 for place in at))
 

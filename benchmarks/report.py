@@ -12,8 +12,8 @@ from benchmarks.servers import Servers
 class Benchmark:
     """One benchmark; its sizes and its figures are dataclasses, with units in the names of their fields.
 
-    ``run`` gets a size and emptied servers, returns the figures, and raises BenchmarkError where anything failed.
-    ``table`` returns the lines that show the figures. ``durable`` has PostgreSQL wait for the disk at each commit.
+    ``run`` gets a size and empty servers, returns the figures, and raises BenchmarkError where anything failed.
+    ``table`` returns the lines that show the figures. ``durable`` leaves PostgreSQL's fsync on.
     """
 
     full: Any
@@ -24,9 +24,9 @@ class Benchmark:
 
 
 def json_line(name: str, size_name: str, size: Any, figures: Any) -> str:
-    """Return one line of JSON with the figures and what they were measured with.
+    """Return the figures and the parameters of a run as one line of JSON.
 
-    Raises ValueError where a figure is infinite or not a number, which JSON has no word for.
+    Raises ValueError where a figure is infinite or not a number, which JSON cannot express.
     """
     shown = {"benchmark": name, "size": size_name, "parameters": asdict(size), "figures": asdict(figures)}
     return json.dumps(shown, allow_nan=False)

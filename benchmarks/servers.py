@@ -12,7 +12,7 @@ from tests.services import start_postgres, start_redis
 
 @dataclass(frozen=True)
 class Servers:
-    """Where they are."""
+    """URLs of both servers."""
 
     database_url: str
     redis_url: str
@@ -25,9 +25,9 @@ class Servers:
 
 @contextmanager
 def servers(*, database_url: str | None, redis_url: str | None, durable: bool) -> Iterator[Servers]:
-    """Have the given servers for the block, empty before and after it, and start what is not given.
+    """Provide both servers for the block, empty before and after it; those that are not given are started.
 
-    Raises ServiceError where one has to be started and is not installed, or does not start.
+    Raises ServiceError where one is to be started and is not installed, or does not start.
     """
     with ExitStack() as stack:
         database_url = database_url or stack.enter_context(start_postgres(durable=durable)).url

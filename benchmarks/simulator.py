@@ -1,6 +1,6 @@
 """A simulated Plivo as a process of its own, ``python -m benchmarks.simulator HOST:PORT``.
 
-The same as ``smsapi simulator``, which loads the whole service first and so takes seconds to start.
+The same as ``smsapi simulator``, which takes seconds to start, since it loads the whole service first.
 """
 
 import http.client
@@ -22,17 +22,17 @@ _PATIENCE_SECONDS = 30
 
 @dataclass(frozen=True)
 class Plivo:
-    """The simulated one at ``url``."""
+    """The simulated Plivo at ``url``."""
 
     url: str
     process: Process
 
     def taken(self) -> int:
-        """Return how many texts it has taken since it was started or told to forget. Raises BenchmarkError."""
+        """Return the number of texts taken since the start, or since ``forget``. Raises BenchmarkError."""
         return int(self._call("GET", "/_taken?count")["count"])
 
     def forget(self) -> None:
-        """Have it forget what it took."""
+        """Reset the number of texts taken."""
         self._call("DELETE", "/_taken")
 
     def _call(self, method: str, path: str) -> Any:
@@ -47,7 +47,7 @@ class Plivo:
 
 @contextmanager
 def simulated_plivo() -> Iterator[Plivo]:
-    """Have a Plivo for the block that answers each call after 50 ms, reports nothing, and has no limit of requests."""
+    """Run a Plivo for the block that answers each call after 50 ms, reports nothing, and limits no rate."""
     with serving(
         "the simulated Plivo", lambda address: [sys.executable, "-m", "benchmarks.simulator", address]
     ) as server:
@@ -55,7 +55,7 @@ def simulated_plivo() -> Iterator[Plivo]:
 
 
 def main(address: str) -> None:
-    """Play Plivo until told to end."""
+    """Serve until SIGTERM."""
     host, _, port = address.rpartition(":")
     playing = Simulator(
         host=host,

@@ -1,4 +1,4 @@
-"""The store of a benchmark: emptied, filled with messages, and asked what became of them."""
+"""Store of a benchmark: emptied, filled with messages, and checked."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ class Client:
 
 @contextmanager
 def opened(url: str) -> Iterator[Database]:
-    """Have a store for the block, with the schema and without any row."""
+    """Open a store for the block, migrated and empty."""
     database = Database(url)
     try:
         migrations.upgrade(database)
@@ -45,7 +45,7 @@ def opened(url: str) -> Iterator[Database]:
 
 
 def empty(database: Database) -> None:
-    """Delete every row of every table; what the tables are is the code's word, so that a new one is not forgotten."""
+    """Delete every row of every table. The list of tables is the code's, so that it cannot miss a new one."""
     with database.transaction() as connection:
         if database.is_postgresql:
             connection.execute(text(f"TRUNCATE {', '.join(table.name for table in metadata.sorted_tables)}"))
@@ -64,7 +64,7 @@ def create_client(database: Database, name: str, *, live: bool = True) -> Client
 
 
 def fill(database: Database, client: Client, count: int, **values: Any) -> list[UUID]:
-    """Store so many messages of the client and return their ids; ``values`` are columns, in place of the usual."""
+    """Store so many messages of the client and return their ids; ``values`` replace the default columns."""
     now = datetime.now(UTC)
     row = {
         "client_id": client.id, "key_id": client.key_id, "test": False, "country": "US", "sender": SENDER,
@@ -81,14 +81,14 @@ def fill(database: Database, client: Client, count: int, **values: Any) -> list[
 
 
 def count_statuses(database: Database) -> Counter[str]:
-    """Return how many messages there are of each status."""
+    """Return the number of messages by status."""
     query = select(messages.c.status, func.count()).group_by(messages.c.status)
     with database.read() as connection:
         return Counter(dict(connection.execute(query).all()))
 
 
 def check_statuses(database: Database, *good: str) -> None:
-    """Raise BenchmarkError where any message stands otherwise: what went wrong has not been measured."""
+    """Raise BenchmarkError where a message has another status: a failure is not a measurement."""
     found = count_statuses(database)
     if bad := {status: count for status, count in found.items() if status not in good}:
-        raise BenchmarkError(f"there are messages that are {bad}; allowed was only {', '.join(good)}")
+        raise BenchmarkError(f"messages have the wrong status: {bad}; expected were only {', '.join(good)}")

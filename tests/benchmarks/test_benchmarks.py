@@ -1,4 +1,4 @@
-"""The tiny form of ``make bench``: every benchmark runs and nothing of it fails. How fast it is, no test asks."""
+"""Tiny form of ``make bench``: every benchmark runs, and nothing in it fails. No test asserts a speed."""
 
 import json
 import math
@@ -14,7 +14,7 @@ import pytest
 from benchmarks.__main__ import BENCHMARKS, main
 
 ROOT = Path(__file__).parents[2]
-# Each starts several processes of the service, one after another, which takes its time where others run too.
+# Each starts several processes of the service one after another, which is slow on a busy machine.
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -28,7 +28,7 @@ def numbers(figures: object) -> Iterator[float]:
 
 
 def started_by_this_test() -> list[str]:
-    """Return the commands that run with pytest's word for this test in their environment."""
+    """Return the commands that have pytest's name of this test in their environment."""
     mark, found = f"PYTEST_CURRENT_TEST={os.environ['PYTEST_CURRENT_TEST']}".encode(), []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -38,7 +38,7 @@ def started_by_this_test() -> list[str]:
 
 
 def is_complete(name: str, size: dict, figures: dict) -> bool:
-    """Say whether the figures tell of all that was to be done; of a new benchmark nothing is known."""
+    """Return whether the figures cover all that was to be done; of a new benchmark nothing is known."""
     match name:
         case "accept":
             servers = {"bare", *size["stores"]}
@@ -61,7 +61,7 @@ def is_complete(name: str, size: dict, figures: dict) -> bool:
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_a_tiny_benchmark_does_all_that_it_measures_and_prints_a_table_and_a_line_of_json(
+def test_a_tiny_benchmark_does_all_its_work_and_prints_a_table_and_a_line_of_json(
     name, postgres_url, redis_url, tmp_path, capsys
 ):
     lines = tmp_path / "lines"
@@ -85,7 +85,7 @@ def test_a_tiny_benchmark_does_all_that_it_measures_and_prints_a_table_and_a_lin
     assert started_by_this_test() == []
 
 
-def test_every_benchmark_that_cannot_measure_says_why_and_the_command_ends_with_1(redis_url, capsys):
+def test_every_benchmark_that_fails_says_why_and_the_exit_code_is_1(redis_url, capsys):
     nowhere = "postgresql+psycopg://nobody@127.0.0.1:9/none"
 
     ended = main(["accept", "receipts", "--tiny", "--database-url", nowhere, "--redis-url", redis_url])
@@ -102,12 +102,12 @@ def test_every_benchmark_that_cannot_measure_says_why_and_the_command_ends_with_
     ("arguments", "said"),
     [
         (["accept", "acept"], "there is no benchmark acept; there are accept, batches"),
-        (["accept", "--rows", "10"], "--rows means nothing to accept"),
+        (["accept", "--rows", "10"], "--rows does not apply to accept"),
         (["batches", "--rows", "0"], "--rows has to be 1 or more"),
         (["--json", "/nowhere/lines"], "/nowhere/lines cannot be written"),
     ],
 )
-def test_a_command_that_makes_no_sense_ends_before_anything_is_measured(arguments, said, capsys):
+def test_invalid_arguments_are_refused_before_anything_is_measured(arguments, said, capsys):
     with pytest.raises(SystemExit) as ended:
         main(arguments)
 

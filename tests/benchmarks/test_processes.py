@@ -1,4 +1,4 @@
-"""What a benchmark starts and waits for: bounded, told of in words where it fails, and gone with the benchmark."""
+"""Processes of a benchmark: waits are bounded, failures are reported, and nothing outlives the benchmark."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from benchmarks.receipts import _tell
 from tests.processes import is_running, wait_until
 
 ROOT = Path(__file__).parents[2]
-# Answers every request with the status of its second argument, or ends at the so-manieth, its third.
+# Answers each POST with the status given as its second argument; exits at the request given as its third.
 SERVER = """
 import os, sys, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -58,7 +58,7 @@ def script(tmp_path):
     return path
 
 
-def test_a_server_is_loaded_and_what_each_request_cost_it_is_told(script):
+def test_the_rate_and_the_cost_of_requests_are_measured(script):
     with server() as running_one:
         found = load(running_one, "/", script, seconds=1, warm_seconds=0)
     assert found.requests > 0
@@ -83,7 +83,7 @@ def test_a_report_that_is_not_answered_with_200_is_an_error(status, last, said):
         _tell(reports, running_one, 1000)
 
 
-def test_a_process_that_ends_by_itself_is_told_of_with_what_it_said():
+def test_a_process_that_ends_is_reported_with_its_output():
     with (
         pytest.raises(BenchmarkError, match="the worker ended with 5: no such key"),
         running("the worker", [sys.executable, "-c", "import sys; print('no such key'); sys.exit(5)"], {}) as process,
@@ -91,7 +91,7 @@ def test_a_process_that_ends_by_itself_is_told_of_with_what_it_said():
         until("it works", lambda: False, process, seconds=30)
 
 
-def test_a_process_that_ends_while_nobody_looks_is_told_of_at_the_end():
+def test_a_process_that_ends_between_two_checks_is_reported_at_the_end_of_the_block():
     with (
         pytest.raises(BenchmarkError, match="the worker ended with 0"),
         running("the worker", [sys.executable, "-c", ""], {}) as process,
@@ -99,12 +99,12 @@ def test_a_process_that_ends_while_nobody_looks_is_told_of_at_the_end():
         process.popen.wait(30)
 
 
-def test_what_is_waited_for_is_not_waited_for_for_ever():
-    with pytest.raises(BenchmarkError, match="not so after 0 seconds: the moon is full"):
-        until("the moon is full", lambda: False, seconds=0.1)
+def test_a_wait_is_bounded():
+    with pytest.raises(BenchmarkError, match="not so after 0 seconds: the condition holds"):
+        until("the condition holds", lambda: False, seconds=0.1)
 
 
-def test_what_a_benchmark_started_ends_with_it_even_where_it_is_killed():
+def test_no_process_outlives_a_benchmark_that_is_killed():
     with subprocess.Popen([sys.executable, "-c", BENCHMARK], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         pid, log = process.stdout.readline().split()
         assert is_running(int(pid))

@@ -8,6 +8,9 @@
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
+# With it each process that the tests start would compile all of the code again.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 # The interpreter that PYTHON is: its version, and a number that tells two builds of one version apart.
 INTERPRETER := $(shell $(PYTHON) -c 'import os, platform, sys, zlib; \

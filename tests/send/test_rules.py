@@ -80,7 +80,10 @@ class Scene:
         self.provider = Scripted(taken())
         replacements = {"clock": clock, "provider": self.provider, "prices": PRICES}
         self.app = make_app(replacements, pace_long_code=100.0, limit_api="999 per day")
-        self.world, self.caller = world_of(self.app), new_caller(self.app, default_sender=LANDLINE, allowed_senders=[LANDLINE, OTHER_SENDER])
+        self.world, self.caller = (
+            world_of(self.app),
+            new_caller(self.app, default_sender=LANDLINE, allowed_senders=[LANDLINE, OTHER_SENDER]),
+        )
         self.admin = new_caller(self.app, name="admin")
 
     def enforce(self):

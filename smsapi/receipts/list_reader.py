@@ -76,6 +76,11 @@ class Hold:
         """Return whether these messages have the list before all others."""
         return self._status == UNKNOWN
 
+    @property
+    def is_of_one(self) -> bool:
+        """Return whether a single message is asked for."""
+        return len(self._held) == 1
+
     def renew(self) -> None:
         """Begin the lease anew for those that are still held, where a good part of it is over."""
         until = self._half_a_lease()
@@ -163,7 +168,7 @@ def _ask(world: Deps, query: Query, hold: Hold) -> Page | Later:
             return Later(PACED, wait)
         world.clock.sleep(wait)
     world.checkpoint("list.before")
-    found = _look_up(world, query)
+    found = _look_up(world, query, hold)
     world.checkpoint("list.returned")
     if isinstance(found, LookupFailed):
         # Plivo's own words are for the log alone.
@@ -173,10 +178,13 @@ def _ask(world: Deps, query: Query, hold: Hold) -> Page | Later:
     return found
 
 
-def _look_up(world: Deps, query: Query) -> Page | LookupFailed:
+def _look_up(world: Deps, query: Query, hold: Hold) -> Page | LookupFailed:
     try:
         return world.provider.look_up(query)
     except Exception as error:  # what raises each time must not keep messages unknown for ever, and in silence
+        if not hold.is_of_one:
+            # It may be the fault of one of them only: whoever asked for several asks again for fewer.
+            raise
         log.exception("list_raised")
         return LookupFailed(f"asking raised an error ({reason_of(error)})")
 

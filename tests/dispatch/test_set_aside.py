@@ -140,10 +140,9 @@ def test_one_doubt_that_cannot_be_looked_into_keeps_no_other(scripted, clock):
     clock.advance(61)
     assert reconcile_due(world, lambda: False) == 5
     assert [row_of(world, each).status for each in several] == ["unknown", *["queued"] * 4]
-    (event,) = deferred(caller, several[0])
-    assert event["what"] == "doubt"
+    # Asked for alone, it waits for a list that can be read.
     provider.listed = ()
-    clock.advance(10)
+    clock.advance(61)
     assert reconcile_due(world, lambda: False) == 1
     assert row_of(world, several[0]).status == "queued"
 
@@ -157,7 +156,7 @@ def test_one_report_that_cannot_be_asked_for_keeps_no_other(scripted, clock):
     clock.advance(61)
     ask_for_reports(world, lambda: False)
     assert [row_of(world, each).due_at is None for each in several] == [False, *[True] * 4]
-    assert [each["what"] for each in deferred(caller, several[0])] == ["no_report"]
+    assert row_of(world, several[0]).due_at > clock.now()
 
 
 def test_a_message_whose_sender_cannot_be_read_can_be_read_itself(scripted):

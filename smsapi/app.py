@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from random import SystemRandom
 from threading import BoundedSemaphore
@@ -13,21 +14,24 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from smsapi.auth import guard, quotas, tokens
 from smsapi.auth.views import blueprint as auth_blueprint
+from smsapi.batches.of_key import cancel_all_of_key
+from smsapi.batches.store import unmade_by_lane
 from smsapi.batches.uploads import blueprint as batches_blueprint
 from smsapi.bell import Bell
 from smsapi.clock import Clock
 from smsapi.db import Database
 from smsapi.deps import Deps
 from smsapi.errors import SettingsInvalid
-from smsapi.gathering import Crowd, Gatherer
+from smsapi.gathering import Crowd, Gatherer, Slots
 from smsapi.health import Health
 from smsapi.inbound.views import blueprint as inbound_blueprint
-from smsapi.limits.fallback import FallbackStore
+from smsapi.limits.fallback import FallbackStore, ShareStore
 from smsapi.limits.gcra import Charge, Window
 from smsapi.limits.memory import MemoryStore
 from smsapi.limits.redis import RedisStore
 from smsapi.limits.store import LimitStore
 from smsapi.messages.flows import measure_due
+from smsapi.messages.unknown import oldest_unknown_at
 from smsapi.messages.views import blueprint as messages_blueprint
 from smsapi.metrics import Metrics
 from smsapi.optouts.views import blueprint as optouts_blueprint
@@ -89,7 +93,8 @@ def create_app(settings: Settings, **replacements: Any) -> Flask:
     # In this order: the request's id, then who calls, then what that one may still spend, then whether it may do this.
     handlers.install(app)
     app.before_request(guard.require_credential)
-    OneStepLimiter(world.limits, limits=quotas.declared_limits(), once=quotas.once_token).init_app(app)
+    limits, later = quotas.declared_limits(), quotas.counted_by_view
+    OneStepLimiter(world.limits, limits=limits, once=quotas.once_token, later=later).init_app(app)
     app.before_request(guard.require_scope)
     for blueprint in _BLUEPRINTS:
         app.register_blueprint(blueprint)
@@ -120,13 +125,14 @@ def build_deps(settings: Settings, **replacements: Any) -> Deps:
         "health": Health(),
         "executor": ThreadPoolExecutor(settings.threads, thread_name_prefix="smsapi-inline"),
         "waiting": BoundedSemaphore(max(1, settings.threads * 3 // 4)),
-        "uploads": BoundedSemaphore(max(1, settings.threads // 4)),
+        "uploads": _upload_slots(settings),
         "reports_in": Gatherer(partial(store_reports, database, clock), at_most=_STORED_TOGETHER),
         "reporting": Crowd(at_most=_APPLYING),
         "bell": Bell(),
         "reports": Bell(),
         "retry_policy": RetryPolicy(settings.retry_base_seconds, settings.retry_cap_seconds),
         "random": SystemRandom(),
+        "cancel_all_of_key": lambda world, client_id, key_id, by: cancel_all_of_key(world, client_id, key_id, by=by),
         "checkpoint": lambda _name: None,
     }
     fields["pressure"] = Pressure(lambda: _due(database, clock, settings))
@@ -139,8 +145,20 @@ def build_deps(settings: Settings, **replacements: Any) -> Deps:
     world.metrics.watch(
         limits_degraded=lambda: isinstance(world.limits, FallbackStore) and world.limits.degraded,
         stops=lambda: _stops(world),
+        unknown_age=lambda: _unknown_age(world),
     )
     return world
+
+
+def _unknown_age(world: Deps) -> float:
+    with world.database.read() as connection:
+        oldest = oldest_unknown_at(connection)
+    return 0.0 if oldest is None else max(0.0, (world.clock.now() - oldest).total_seconds())
+
+
+def _upload_slots(settings: Settings) -> Slots:
+    in_all = max(min(2, settings.threads // 2), settings.threads // 4, 1)
+    return Slots(in_all=in_all, of_each=max(1, in_all // 2))
 
 
 def _require(settings: Settings, *, has_provider: bool) -> None:
@@ -154,7 +172,8 @@ def _require(settings: Settings, *, has_provider: bool) -> None:
 def _limit_stores(settings: Settings, clock: Clock) -> tuple[LimitStore, LimitStore]:
     local = MemoryStore(clock)
     if settings.redis_url is None:
-        return local, local
+        shared_out = ShareStore(local, shares=settings.workers)
+        return shared_out, shared_out
     shared = RedisStore(settings.redis_url, timeout_seconds=settings.redis_timeout_seconds)
     return FallbackStore(shared, local, shares=settings.workers, clock=clock), shared
 
@@ -183,8 +202,13 @@ def _plivo(settings: Settings, clock: Clock) -> PlivoProvider:
 
 
 def _due(database: Database, clock: Clock, settings: Settings) -> Mapping[int, Load]:
+    now = clock.now()
     with database.read() as connection:
-        return measure_due(connection, clock.now(), at_most=max(1, settings.queue_max_depth))
+        loads = measure_due(connection, now, at_most=max(1, settings.queue_max_depth))
+        unmade = unmade_by_lane(connection, now)
+    # A row that is no message yet waits as one does; for how long says the first of its batch that is one.
+    waits = {lane: loads.get(lane, Load(0, now)) for lane in {*loads, *unmade}}
+    return {lane: replace(load, waiting=load.waiting + unmade.get(lane, 0)) for lane, load in waits.items()}
 
 
 def _stops(world: Deps) -> frozenset[str]:

@@ -3,7 +3,15 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
+
+# CLOCK_MONOTONIC stops while a Linux host is suspended, and what others hold for over by then would seem to be held on.
+_COUNTER: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def elapsed() -> float:
+    """Return seconds from a moment in the past that stays the same; they go on while the host is suspended."""
+    return time.clock_gettime(_COUNTER)
 
 
 class Clock(Protocol):
@@ -33,19 +41,21 @@ class SystemClock:
 class SharedClock:
     """The time of something that all hosts share, such as the database, run on between two looks at it.
 
-    Leases and due times are compared across hosts, whose own clocks differ and jump. Between looks it runs on the
-    machine's monotonic clock, which does not jump; before the first one it is the machine's own time. Thread-safe.
+    Leases and due times are compared across hosts, whose own clocks differ and jump. Between looks it runs on seconds
+    that pass whatever the machine's own clock is set to, also while it is suspended; before the first look it is the
+    machine's own time. Thread-safe.
     """
 
-    def __init__(self, look: Callable[[], datetime]) -> None:
+    def __init__(self, look: Callable[[], datetime], *, counter: Callable[[], float] = elapsed) -> None:
         self._look = look
+        self._counter = counter
         # Replaced as a whole, so that no reader sees one of a pair.
-        self._anchor = (datetime.now(UTC), time.monotonic())
+        self._anchor = (datetime.now(UTC), counter())
 
     def now(self) -> datetime:
         """Return the present moment, aware, in UTC."""
         moment, counted = self._anchor
-        return moment + timedelta(seconds=time.monotonic() - counted)
+        return moment + timedelta(seconds=self._counter() - counted)
 
     def sleep(self, seconds: float) -> None:
         """Block this thread for so many seconds."""
@@ -53,9 +63,9 @@ class SharedClock:
 
     def set(self) -> float:
         """Look, and go on from there; return by how many seconds that moved the clock. Raises what the look raises."""
-        asked = time.monotonic()
+        asked = self._counter()
         moment = self._look()
-        answered = time.monotonic()
+        answered = self._counter()
         before = self.now()
         # The moment lies somewhere between the question and its answer.
         self._anchor = (moment, (asked + answered) / 2)

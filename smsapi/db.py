@@ -1,12 +1,47 @@
-"""The store: SQLAlchemy Core on SQLite or PostgreSQL, and the only place that begins and ends transactions."""
+"""The store: SQLAlchemy Core on SQLite or PostgreSQL, and the only place that begins and ends transactions.
+
+Lock order. Whoever locks several rows in one transaction on PostgreSQL, by FOR UPDATE, by a change, or by an insert
+that meets an equal row, does so in this order, and within a table in the order that stands behind it:
+
+1. advisory locks, which are only tried, never waited for
+2. ``clients``, ``api_keys`` (id)
+3. ``idempotency_keys`` (client, route, key), when a request begins
+4. ``batches`` (id), and of one its rows, counts and changes
+5. ``messages`` (id), and of one its attempts
+6. ``receipts`` (message, fingerprint)
+7. ``opt_outs`` (number, ``holds_for``), and their trail
+8. ``gates``: the paces (key), then ``account``, then ``circuit``
+9. ``webhook_endpoints`` (id), then ``webhook_deliveries`` (endpoint, message, ``seq``)
+
+Rows that are taken with SKIP LOCKED are waited for by nobody's fault: those may come in any order, and before others.
+``events`` and ``inbound_messages`` are inserted and, apart from erasing, not locked. A deadlock that happens all the
+same is :class:`~smsapi.errors.StoreUnavailable`: nothing of it was done, and the request or the step is made again.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import JSON, Connection, DateTime, Dialect, MetaData, Table, create_engine, event, func, select
+from sqlalchemy import (
+    JSON,
+    Column,
+    ColumnElement,
+    Connection,
+    DateTime,
+    Dialect,
+    MetaData,
+    Table,
+    and_,
+    create_engine,
+    event,
+    func,
+    select,
+    true,
+    tuple_,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Engine, ExceptionContext, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -28,9 +63,15 @@ _BUSY_TIMEOUT_MS = 10_000
 _CONNECT_TIMEOUT_SECONDS = 3
 _POOL_TIMEOUT_SECONDS = 5
 _STATEMENT_TIMEOUT_MS = 15_000
+# Of each connection, whatever role, database or server say: what is decided here is decided by statements that see what
+# was committed before them, also where each is its own transaction.
+_SESSION = (
+    f"-c statement_timeout={_STATEMENT_TIMEOUT_MS} -c idle_in_transaction_session_timeout=60000 "
+    r"-c default_transaction_isolation=read\ committed"
+)
 _READ_ONLY_TRANSACTION = "25006"
 _READ_ONLY = "smsapi_read"
-_NEWS = "smsapi_news"
+_AFTER = "smsapi_after"
 
 # A JSON column that PostgreSQL keeps in its binary form.
 Json = JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
@@ -56,6 +97,14 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+@dataclass(slots=True)
+class _After:
+    """What one transaction asked to have done once it is committed."""
+
+    is_news: bool = False
+    acts: list[Callable[[], object]] = field(default_factory=list)
+
+
 class Database:
     """One store. Nothing is connected before the first use, so it may be built before a fork.
 
@@ -76,19 +125,17 @@ class Database:
     def transaction(self) -> Iterator[Connection]:
         """Open a transaction that commits at the end of the block and rolls back when it raises."""
         with _translated(), self.engine.begin() as connection:
-            info = connection.info
-            info.pop(_NEWS, None)
+            after = connection.info[_AFTER] = _After()
             yield connection
-        self._tell(info)
+        self._finish(after)
 
     @contextmanager
     def statement(self) -> Iterator[Connection]:
         """Open a connection for a single statement that writes, and is its own transaction."""
         with _translated(), self._reader.connect() as connection:
-            info = connection.info
-            info.pop(_NEWS, None)
+            after = connection.info[_AFTER] = _After()
             yield connection
-        self._tell(info)
+        self._finish(after)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -96,14 +143,38 @@ class Database:
         with _translated(), self._reader.connect() as connection:
             yield connection
 
+    @contextmanager
+    def exclusive(self, lock: int) -> Iterator[bool]:
+        """Give True where no other process is within a block of this lock, and keep others out for the block.
+
+        For work of many transactions. It takes a connection of the pool, and is over where that is lost. On SQLite,
+        whose processes are on one machine and write one at a time, it is always given.
+        """
+        if not self.is_postgresql:
+            yield True
+            return
+        with self.read() as connection:
+            is_ours = bool(connection.execute(select(func.pg_try_advisory_lock(lock))).scalar_one())
+            try:
+                yield is_ours
+            finally:
+                # Where the connection is lost, so is the lock; and a connection that kept it must not be used again.
+                if is_ours and not connection.invalidated:
+                    connection.execute(select(func.pg_advisory_unlock(lock)))
+
     def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
         """Return an INSERT that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update`` on this store."""
         return insert_into(self.engine, table)
 
-    def _tell(self, info: dict[Any, Any]) -> None:
-        if info.pop(_NEWS, False):
+    def _finish(self, after: _After) -> None:
+        # The connection, and what hangs on it, is another thread's by now. Committed is committed, whatever fails here.
+        for act in after.acts:
+            with suppress(Exception):
+                act()
+        if after.is_news:
             for listener in self._listeners:
-                listener()
+                with suppress(Exception):
+                    listener()
 
     def tell_news_to(self, listener: Callable[[], None]) -> None:
         """Call the listener after each transaction of this process that was news, in its thread; it must be quick."""
@@ -135,9 +206,40 @@ def try_lock(connection: Connection, lock: int) -> bool:
     return bool(connection.execute(select(func.pg_try_advisory_xact_lock(lock))).scalar_one())
 
 
+def part_after(
+    connection: Connection, key: Sequence[Column[Any]], place: Sequence[Any] | None, size: int
+) -> tuple[ColumnElement[bool], Sequence[Any] | None]:
+    """Return the condition of the next ``size`` rows of a table behind ``place``, and the place of its last row.
+
+    ``key`` is what the rows are in order of, by an index. A place of None is the start, and one that is returned says
+    that this is the last part: a walk over a large table of any size is many short statements.
+    """
+    columns = tuple_(*key)
+    behind: ColumnElement[bool] = true() if place is None else columns > tuple_(*place)
+    query = select(*key).where(behind).order_by(*key).offset(size - 1).limit(1)
+    last = connection.execute(query).one_or_none()
+    if last is None:
+        return behind, None
+    return and_(behind, columns <= tuple_(*last)), tuple(last)
+
+
 def call_it_news(connection: Connection) -> None:
     """Have whoever asked for it told once this transaction, or single statement, is committed."""
-    connection.info[_NEWS] = True
+    _after(connection).is_news = True
+
+
+def after_commit(connection: Connection, act: Callable[[], object]) -> None:
+    """Do this once the transaction, or single statement, is committed, and not at all where it is rolled back.
+
+    For what is logged and counted: in the transaction it could make it fail, and tell of what never came to be. It is
+    done in this thread, in the order in which it was asked for, and what it raises is dropped.
+    """
+    _after(connection).acts.append(act)
+
+
+def _after(connection: Connection) -> _After:
+    after: _After = connection.info.setdefault(_AFTER, _After())
+    return after
 
 
 @contextmanager
@@ -170,7 +272,7 @@ def _postgresql(url: Any, pool_size: int) -> Engine:
             "application_name": "smsapi",
             # A host that went away without a word is noticed, and a statement that hangs holds no thread for ever.
             "tcp_user_timeout": _STATEMENT_TIMEOUT_MS,
-            "options": f"-c statement_timeout={_STATEMENT_TIMEOUT_MS} -c idle_in_transaction_session_timeout=60000",
+            "options": _SESSION,
         },
     )
 

@@ -1,16 +1,17 @@
 """What the outside world is to this service, typed and frozen; built once, in ``smsapi.app``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from random import Random
 from threading import Semaphore
 from typing import Any
+from uuid import UUID
 
 from smsapi.bell import Bell
 from smsapi.clock import Clock
 from smsapi.db import Database
-from smsapi.gathering import Crowd, Gatherer
+from smsapi.gathering import Crowd, Gatherer, Slots
 from smsapi.health import Health
 from smsapi.limits.store import LimitStore
 from smsapi.metrics import Metrics
@@ -40,8 +41,8 @@ class Deps:
     executor: Executor
     # How many callers may wait for Plivo at once: fewer than there are request threads, so that some are always free.
     waiting: Semaphore
-    # How many long bodies may be read at once, for the same reason.
-    uploads: Semaphore
+    # Who may read a long or slow body now, by client, for the same reason: no client has all the places.
+    uploads: Slots
     # Stores together the delivery reports that come at once; says of each whether it is new.
     reports_in: Gatherer[Any, bool]
     # Who takes a delivery report: where many come, they are stored, and applied afterwards.
@@ -54,5 +55,7 @@ class Deps:
     pressure: Pressure
     retry_policy: RetryPolicy
     random: Random
+    # Calls off what waits of a client's key (client, key, who says so); what is sent lies above what keys are.
+    cancel_all_of_key: Callable[["Deps", UUID, UUID, Mapping[str, Any]], None]
     # Told of each step that a crash may come between; does nothing but in the tests, which die there.
     checkpoint: Callable[[str], None]

@@ -1,7 +1,7 @@
 """Doing together what several threads ask for at the same time: to commit takes longer than all else of it."""
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +19,31 @@ class _Asked(Generic[Item, Result]):
     results: Sequence[Result] = ()
     error: Exception | None = None
     is_done: bool = False
+
+
+class Slots:
+    """So many places ``in_all``, of which each holder has no more than ``of_each``. Thread-safe."""
+
+    def __init__(self, *, in_all: int, of_each: int) -> None:
+        self._in_all = in_all
+        self._of_each = of_each
+        self._held: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def take(self, holder: str) -> bool:
+        """Give the holder a place, which it has to leave; return False where there is none for it."""
+        with self._lock:
+            if self._held[holder] >= self._of_each or self._held.total() >= self._in_all:
+                return False
+            self._held[holder] += 1
+            return True
+
+    def leave(self, holder: str) -> None:
+        """Take a place of the holder's back."""
+        with self._lock:
+            self._held[holder] -= 1
+            if not self._held[holder]:
+                del self._held[holder]
 
 
 class Crowd:

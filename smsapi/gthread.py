@@ -1,23 +1,25 @@
-"""gunicorn's thread worker, with two things mended that the threads of a small pool cannot do without.
+"""gunicorn's thread worker, with some things mended that the threads of a small pool cannot do without.
 
-A request has to arrive whole within a time: whoever sends it slowly would otherwise hold a thread for as long as he
-likes. A long body that its view reads as it comes has to come at a pace instead. And what cannot be read as HTTP is
-answered with a problem too.
+A request has to arrive whole within a time, and its answer has to be read in time: whoever sends or reads slowly would
+otherwise hold a thread for as long as he likes. A long body that its view reads as it comes has to come at a pace
+instead. And what cannot be read as HTTP is answered with a problem too.
 """
 
 import io
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
+import structlog
 from gunicorn import util  # type: ignore[import-untyped]
 from gunicorn.http import errors  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
-from smsapi.errors import MalformedRequest, SmsapiError
+from smsapi.connections import AnsweringSocket, Lingering, Readers
+from smsapi.errors import BodyIncomplete, BodyTooLarge, MalformedRequest, SmsapiError
 from smsapi.ids import new_id
 from smsapi.log import get_logger
 from smsapi.web.handlers import HeadersTooLarge, UriTooLong
@@ -57,16 +59,21 @@ class Arrivals:
     def _cut_off_for_ever(self) -> None:
         while True:
             time.sleep(_LOOK_EVERY_SECONDS)
-            now = time.monotonic()
-            with self._lock:
-                late = [sock for sock, deadline in self._deadlines.items() if deadline <= now]
-                for sock in late:
-                    del self._deadlines[sock]
-                    # The thread that reads from it sees the end of the stream, and is free.
-                    with suppress(OSError):
-                        sock.shutdown(socket.SHUT_RDWR)
-            if late:
-                log.warning("slow_requests_cut_off", count=len(late))
+            # The thread must live on, whatever is raised.
+            with suppress(Exception):
+                self._cut_off()
+
+    def _cut_off(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            late = [sock for sock, deadline in self._deadlines.items() if deadline <= now]
+            for sock in late:
+                del self._deadlines[sock]
+                # The thread that reads from it sees the end of the stream, and is free.
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+        if late:
+            log.warning("slow_requests_cut_off", count=len(late))
 
 
 class Flowing:
@@ -99,10 +106,40 @@ class Flowing:
         return piece
 
 
+class Held(io.RawIOBase):
+    """A body of which so much is here. ``fault`` is raised where it is read on behind that; None: that is all of it."""
+
+    def __init__(self, content: bytes, fault: SmsapiError | None) -> None:
+        super().__init__()
+        self._content = memoryview(content)
+        self._at = 0
+        self._fault = fault
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, into: Any) -> int:
+        """Copy what comes next into the buffer, and return how many bytes that was; 0 at the end of a whole body.
+
+        Raises:
+            BodyIncomplete: the body was cut off on its way: what came may look whole, and must not be taken for it.
+            BodyTooLarge: there is more of it than is held.
+
+        """
+        piece = self._content[self._at : self._at + len(into)]
+        if not piece and self._fault is not None and len(into):
+            raise self._fault
+        into[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
+
+
 class Whole:
     """WSGI middleware that has the body here, up to the limit, before the app begins; the time for it is watched.
 
-    Of the routes in ``flowing`` (method and path) the app reads the body itself.
+    A body that was cut off, or is longer than the limit, is an error for whoever reads it to its end, on any route.
+    Where ``flows`` says so of a request (its WSGI environment), the app reads the body itself, as it comes.
     """
 
     def __init__(
@@ -111,44 +148,80 @@ class Whole:
         arrivals: Arrivals,
         *,
         limit: int,
-        flowing: Collection[tuple[str, str]] = frozenset(),
+        flows: Callable[[dict[str, Any]], bool] = lambda _environ: False,
     ) -> None:
         self._app = app
         self._arrivals = arrivals
         self._limit = limit
-        self._flowing = flowing
+        self._flows = flows
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Call the app with the body at hand."""
         sock = environ.get("gunicorn.socket")
-        if sock is not None and (environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")) in self._flowing:
+        if sock is not None and self._flows(environ):
             self._arrivals.arrived(sock)
             environ["wsgi.input"] = Flowing(environ["wsgi.input"], sock, self._arrivals)
             return self._app(environ, start_response)
         length = environ.get("CONTENT_LENGTH", "")
         # What says that it is too large is refused by the app without being read.
         if not length or int(length) <= self._limit:
-            environ["wsgi.input"] = io.BytesIO(self._read(environ["wsgi.input"]))
-            environ["wsgi.input_terminated"] = True
+            self._hold(environ, int(length) if length else None)
         if sock is not None:
             self._arrivals.arrived(sock)
         return self._app(environ, start_response)
 
-    def _read(self, stream: Any) -> bytes:
+    def _hold(self, environ: dict[str, Any], length: int | None) -> None:
+        found, is_cut = self._read(environ["wsgi.input"])
+        fault: SmsapiError | None = None
+        if is_cut or (length is not None and len(found) < length):
+            fault = BodyIncomplete("The body ended before its announced end.")
+        elif len(found) > self._limit:
+            fault = BodyTooLarge(f"The body is longer than {self._limit} bytes.")
+        environ["wsgi.input"] = Held(found, fault)
+        environ["wsgi.input_terminated"] = True
+        if length is None and not is_cut and environ.pop("HTTP_TRANSFER_ENCODING", None) is not None:
+            # From here on it is a body like any other, which a route with a smaller limit refuses as it does those.
+            environ["CONTENT_LENGTH"] = str(len(found))
+
+    def _read(self, stream: Any) -> tuple[bytes, bool]:
         # One byte more than allowed is enough for the app to see that it is too much.
         found = bytearray()
-        while len(found) <= self._limit and (more := stream.read(min(_READ_BYTES, self._limit + 1 - len(found)))):
-            found += more
-        return bytes(found)
+        try:
+            while len(found) <= self._limit and (more := stream.read(min(_READ_BYTES, self._limit + 1 - len(found)))):
+                found += more
+        except (errors.NoMoreData, errors.ChunkMissingTerminator):
+            return bytes(found), True
+        return bytes(found), False
 
 
 class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
-    """A thread worker that waits for slow senders, and only so long. ``arrivals`` is set by ``smsapi.serving``."""
+    """A thread worker that waits for slow callers, and only so long.
+
+    ``arrivals`` and ``readers`` are set by ``smsapi.serving``.
+    """
 
     arrivals: Arrivals
+    readers: Readers
+
+    def init_process(self) -> None:
+        """Begin, after the fork."""
+        self._lingering = Lingering()
+        super().init_process()
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """Go on with a connection, or close it; gunicorn's main thread would wait two seconds for each to be closed."""
+        if fs.cancelled() or fs.exception() is not None or fs.result():
+            super().finish_request(conn, fs)
+            return
+        self.nr_conns -= 1
+        self._lingering.close(conn.sock)
 
     def handle(self, conn: Any) -> Any:
-        """Handle a connection, from its first byte on against the clock."""
+        """Handle a connection, from its first byte on against the clock, to the last of its answer."""
+        # What this thread last logged for was another caller; and what cannot be read never gets as far as the app.
+        structlog.contextvars.clear_contextvars()
+        if not isinstance(conn.sock, AnsweringSocket):
+            conn.sock = AnsweringSocket(conn.sock, self.readers)
         self.arrivals.expect(conn.sock)
         try:
             return super().handle(conn)
@@ -157,6 +230,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no ty
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer a request that cannot be read with a problem, and log that there was one, without its words."""
+        structlog.contextvars.clear_contextvars()
         error = _problem_of(exc)
         if error is None:
             super().handle_error(req, client, addr, exc)

@@ -17,13 +17,14 @@ from datetime import date, datetime
 from decimal import Decimal
 from pathlib import PurePath
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 from uuid import UUID
 
 import orjson
 import structlog
 
 from smsapi.errors import SmsapiError
+from smsapi.logsink import LogSink, count_dropped
 
 ErrorListener = Callable[[BaseException], None]
 
@@ -157,7 +158,8 @@ def _tell_errors(listener: ErrorListener | None) -> Any:
         if error is not None:
             event["exception"] = trace_of(error)
             if listener is not None:
-                listener(error)
+                with suppress(Exception):  # Sentry that fails takes no line from the log, and stops nobody
+                    listener(error)
         return event
 
     return render_exception
@@ -185,33 +187,58 @@ def _processors(listener: ErrorListener | None) -> list[Any]:
     ]
 
 
-class _Stderr(logging.StreamHandler[TextIO]):
-    """Writes the libraries' records to stderr, without what an exception says that they were given."""
+class _SinkHandler(logging.Handler):
+    """The libraries' lines on the way to the sink. Python's own handlers print what fails, and may raise at that."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        shown = copy(record)
-        if isinstance(record.args, tuple):
-            shown.args = tuple(reason_of(each) if isinstance(each, BaseException) else each for each in record.args)
-        return super().format(shown)
+    def __init__(self, sink: LogSink) -> None:
+        super().__init__()
+        self._sink = sink
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Say that a record could not be written. Python would print it with all that it was given."""
-        with suppress(Exception):
-            get_logger().error("log_failed", logger=record.name, exc_info=True)
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record as one line; never raises."""
+        try:
+            line = self.format(_without_sentences(record))
+        except Exception as error:  # noqa: BLE001 - a line that cannot be made is one that is dropped
+            count_dropped(error)
+        else:
+            self._sink.write(line)
+
+
+def _without_sentences(record: logging.LogRecord) -> logging.LogRecord:
+    """Return the record without what an exception says that it was given."""
+    shown = copy(record)
+    if isinstance(record.args, tuple):
+        shown.args = tuple(reason_of(each) if isinstance(each, BaseException) else each for each in record.args)
+    return shown
+
+
+def _never_raising(level: str) -> Any:
+    """Return structlog's logger of this level, of which no line raises, whatever is in it."""
+    filtering: Any = structlog.make_filtering_bound_logger(level)
+
+    def proxy_to_logger(self: Any, method_name: str, event: str | None = None, **fields: Any) -> None:
+        try:
+            filtering._proxy_to_logger(self, method_name, event, **fields)  # noqa: SLF001 - all lines pass here
+        except Exception as error:  # noqa: BLE001 - a line that cannot be made is one that is dropped
+            count_dropped(error)
+
+    return type("NeverRaisingLogger", (filtering,), {"_proxy_to_logger": proxy_to_logger})
 
 
 def configure_logging(level: str = "info", *, on_error: ErrorListener | None = None) -> None:
     """Send our events, and those of the libraries, as JSON lines to stderr from this level up.
 
-    ``on_error`` is told of each exception that is logged.
+    ``on_error`` is told of each exception that is logged. No line raises or blocks: one that cannot be written, or
+    made, is dropped and counted (:mod:`smsapi.logsink`).
     """
+    sink = LogSink(sys.stderr)
     structlog.configure(
         processors=[*_processors(on_error), _render],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        wrapper_class=_never_raising(level),
+        logger_factory=lambda *_: sink,
         cache_logger_on_first_use=True,
     )
-    handler = _Stderr(sys.stderr)
+    handler = _SinkHandler(sink)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *_processors(on_error)],

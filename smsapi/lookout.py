@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from smsapi.errors import Unavailable
@@ -67,14 +68,20 @@ class Lookout:
             if self._stopping.is_set():
                 return
             rest = self._longest
-            try:
-                rest = self._look(self._stopping.is_set)
-            except Unavailable:
-                log.warning("lookout_waits", what=self._name, reason="the database does not answer")
-            except Exception:  # the thread must live on; what was not committed is found again
-                log.exception("lookout_failed", what=self._name)
+            # The thread must live on, whatever is raised, also by what is said of it.
+            with suppress(Exception):
+                rest = self._look_once()
             if rest > 0:
                 self._rest(rest)
+
+    def _look_once(self) -> float:
+        try:
+            return self._look(self._stopping.is_set)
+        except Unavailable:
+            log.warning("lookout_waits", what=self._name, reason="the database does not answer")
+        except Exception:  # what was not committed is found again
+            log.exception("lookout_failed", what=self._name)
+        return self._longest
 
     def _rest(self, seconds: float) -> None:
         since = time.monotonic()

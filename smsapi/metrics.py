@@ -5,24 +5,52 @@ import os
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from functools import update_wrapper
+from typing import Concatenate, ParamSpec, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from smsapi.errors import Unavailable
+from smsapi.log import get_logger
+
+log = get_logger()
+
+_Given = ParamSpec("_Given")
 
 STOPS = ("account", "circuit", "pause")
 _REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
+_Count: TypeAlias = "Callable[Concatenate[Metrics, _Given], None]"
+
+
+def _never_raising(count: "_Count[_Given]") -> "_Count[_Given]":
+    """Make a method of something that is counted, or is not: whoever counts has something more important to do."""
+
+    def counted(self: "Metrics", /, *args: _Given.args, **kwargs: _Given.kwargs) -> None:
+        try:
+            count(self, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - the files of several processes are on a disk, which may be full
+            self.note_failure(error)
+
+    update_wrapper(counted, count)
+    return counted
+
+
 class Metrics:
-    """What is counted. Labels are route rules and outcomes, never numbers or ids."""
+    """What is counted. Labels are route rules and outcomes, never numbers or ids.
+
+    Counting never raises: what cannot be counted is logged once and then let be.
+    """
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
         self._registry = registry
+        self._has_failed = False
         self._limits_degraded: Callable[[], bool] = lambda: False
         self._stops: Callable[[], AbstractSet[str]] = frozenset
+        self._unknown_age: Callable[[], float] = lambda: 0.0
         self._requests = Histogram(
             "smsapi_request_seconds",
             "Requests by route and status.",
@@ -49,12 +77,28 @@ class Metrics:
         self._inbound = Counter(
             "smsapi_inbound_total", "Inbound texts by what was done with them.", ("result",), registry=registry
         )
+        self._forwarded = Counter(
+            "smsapi_untrusted_forwarded_total",
+            "Requests with X-Forwarded-For while no proxy is trusted (SMSAPI_TRUSTED_PROXIES).",
+            registry=registry,
+        )
         self._webhooks = Histogram(
             "smsapi_webhook_seconds",
             "Attempts to tell an endpoint of an event, by outcome.",
             ("outcome",),
             registry=registry,
             buckets=_REQUEST_BUCKETS,
+        )
+        self._log_lines_dropped = Counter(
+            "smsapi_log_lines_dropped_total",
+            "Log lines that could not be written: their reader is gone or does not read, or the disk is full.",
+            registry=registry,
+        )
+        self._set_aside = Counter(
+            "smsapi_set_aside_total",
+            "Rows that could not be handled and were put aside until later, by what was to be done with them.",
+            ("what",),
+            registry=registry,
         )
         self._degraded = Gauge(
             "smsapi_limits_degraded",
@@ -71,35 +115,79 @@ class Metrics:
             multiprocess_mode="mostrecent",
         )
 
+        self._unknown_oldest = Gauge(
+            "smsapi_unknown_oldest_seconds",
+            "Age of the oldest message whose outcome is unknown, those held for a person included; 0 where none is.",
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
+
+    def note_failure(self, error: Exception) -> None:
+        """Log that something could not be counted, once."""
+        if not self._has_failed:
+            self._has_failed = True
+            log.warning("metrics_failed", reason=type(error).__name__)
+
+    @_never_raising
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request; a method that HTTP does not know is not a label of its own."""
         known = method if method in {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"} else "other"
         self._requests.labels(known, route, str(status)).observe(seconds)
 
+    @_never_raising
     def observe_attempt(self, provider: str, outcome: str, seconds: float) -> None:
         """Count a call to the provider."""
         self._attempts.labels(provider, outcome).inc()
         self._attempt_seconds.labels(provider).observe(seconds)
 
-    def count_message(self, status: str, *, test: bool) -> None:
-        """Count a message that came to this status."""
-        self._messages.labels(status, "test" if test else "live").inc()
+    @_never_raising
+    def count_message(self, status: str, *, test: bool, times: int = 1) -> None:
+        """Count a message, or so many, that came to this status."""
+        self._messages.labels(status, "test" if test else "live").inc(times)
 
+    @_never_raising
     def count_receipt(self, result: str) -> None:
         """Count a delivery report: applied, repeated, refused, or for a message that is not ours."""
         self._receipts.labels(result).inc()
 
+    @_never_raising
     def count_inbound(self, result: str) -> None:
         """Count an inbound text: stored, repeated, refused, or not understood."""
         self._inbound.labels(result).inc()
 
+    @_never_raising
+    def count_untrusted_forwarded(self) -> None:
+        """Count a request that came by a proxy which SMSAPI_TRUSTED_PROXIES does not count with."""
+        self._forwarded.inc()
+
+    @_never_raising
     def observe_webhook(self, outcome: str, seconds: float) -> None:
         """Count an attempt to tell an endpoint: delivered, or refused where it answered otherwise or not at all."""
         self._webhooks.labels(outcome).observe(seconds)
 
-    def watch(self, *, limits_degraded: Callable[[], bool], stops: Callable[[], AbstractSet[str]]) -> None:
-        """Set what ``refresh`` and ``expose`` look up; ``stops`` names the gates at which all sending stops."""
-        self._limits_degraded, self._stops = limits_degraded, stops
+    @_never_raising
+    def count_set_aside(self, what: str) -> None:
+        """Count a row that could not be handled: ``send``, or the chore that it was to have."""
+        self._set_aside.labels(what).inc()
+
+    def count_dropped_log_lines(self, lines: int) -> None:
+        """Count lines that the log could not take. Never raises, and logs nothing."""
+        with suppress(Exception):
+            self._log_lines_dropped.inc(lines)
+
+    def watch(
+        self,
+        *,
+        limits_degraded: Callable[[], bool],
+        stops: Callable[[], AbstractSet[str]],
+        unknown_age: Callable[[], float],
+    ) -> None:
+        """Set what ``refresh`` and ``expose`` look up.
+
+        ``stops`` names the gates at which all sending stops, ``unknown_age`` is that of the oldest unknown message in
+        seconds.
+        """
+        self._limits_degraded, self._stops, self._unknown_age = limits_degraded, stops, unknown_age
 
     def refresh(self) -> None:
         """Look up how things stand in this process; the others that share a directory see no more than was written."""
@@ -112,6 +200,7 @@ class Metrics:
             stopped = self._stops()
             for gate in STOPS:
                 self._stopped.labels(gate).set(gate in stopped)
+            self._unknown_oldest.set(self._unknown_age())
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self._registry)
         registry = CollectorRegistry()

@@ -5,22 +5,26 @@ Nothing is opened before the fork; each worker has its own pools and sends on it
 
 import os
 import shutil
+from functools import partial
 from typing import Any
 
 from flask import Flask
 from gunicorn import glogging  # type: ignore[import-untyped]
+from gunicorn.app.wsgiapp import WSGIApplication  # type: ignore[import-untyped]
 from prometheus_client.multiprocess import mark_process_dead
 
 from smsapi.app import MAX_BODY_BYTES, create_app
+from smsapi.connections import Readers
 from smsapi.deps import Deps
 from smsapi.gthread import Arrivals, PatientWorker, Whole
 from smsapi.log import configure_logging, get_logger
 from smsapi.settings import read_settings
-from smsapi.web.operations import streamed_routes
+from smsapi.web.operations import reads_its_body
 from smsapi.working import Sending, prepare_process
 
 _settings = read_settings()
 PatientWorker.arrivals = Arrivals(_settings.request_read_seconds)
+PatientWorker.readers = Readers(_settings.request_read_seconds, at_once=max(1, _settings.threads // 4))
 _OWN_METRICS_DIR = "SMSAPI_OWN_METRICS_DIR"
 
 
@@ -74,7 +78,8 @@ def application() -> Flask:
     """Return the app of this worker."""
     prepare_process(_settings)
     app = create_app(_settings)
-    whole = Whole(app.wsgi_app, PatientWorker.arrivals, limit=MAX_BODY_BYTES, flowing=streamed_routes(app))
+    flows = partial(reads_its_body, app)
+    whole = Whole(app.wsgi_app, PatientWorker.arrivals, limit=MAX_BODY_BYTES, flows=flows)
     app.wsgi_app = whole  # type: ignore[method-assign]
     return app
 
@@ -117,3 +122,20 @@ def on_exit(_server: Any) -> None:
 def _world(worker: Any) -> Deps:
     world: Deps = worker.wsgi.extensions["smsapi"]
     return world
+
+
+class _Gunicorn(WSGIApplication):  # type: ignore[misc]  # gunicorn ships no types
+    """gunicorn's command, which imports nothing from the directory that it is started in."""
+
+    def chdir(self) -> None:
+        """Go there, and leave ``sys.path`` alone: a file that is called json.py there is nobody's library."""
+        os.chdir(self.cfg.chdir)
+
+
+def main() -> None:
+    """Run gunicorn's command, whose arguments follow."""
+    _Gunicorn("%(prog)s [OPTIONS] [APP_MODULE]").run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,12 +1,12 @@
 """Keeping the clock that all hosts share: set at the start, and again now and then."""
 
 import threading
+from contextlib import suppress
 from typing import Final
 
 from smsapi.clock import Clock, SharedClock, SystemClock
 from smsapi.db import Database
 from smsapi.deps import Deps
-from smsapi.errors import Unavailable
 from smsapi.log import get_logger
 
 log = get_logger()
@@ -58,9 +58,8 @@ class Timekeeper:
             self._set(clock)
 
     def _set(self, clock: SharedClock) -> None:
-        try:
+        # It runs on as it is; the next look sets it, so that whatever is raised must not end the thread.
+        with suppress(Exception):
             moved = clock.set()
-        except Unavailable:
-            return  # it runs on as it is
-        if abs(moved) > _WORTH_A_LINE_SECONDS:
-            log.warning("clock_set", moved_seconds=round(moved, 3))
+            if abs(moved) > _WORTH_A_LINE_SECONDS:
+                log.warning("clock_set", moved_seconds=round(moved, 3))

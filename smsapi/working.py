@@ -23,6 +23,7 @@ from smsapi.deps import Deps
 from smsapi.dispatch.engine import Dispatcher
 from smsapi.dispatch.hints import Hints
 from smsapi.log import configure_logging, get_logger, log_all_uncaught
+from smsapi.logsink import count_dropped_with
 from smsapi.metrics import serve_metrics
 from smsapi.sentry import install_sentry
 from smsapi.settings import Settings, read_settings
@@ -33,6 +34,9 @@ log = get_logger()
 # How long dramatiq waits for its own threads, which only hear hints, once the dispatcher has stopped.
 _LISTENERS_STOP_MS: Final = 5000
 _LAST_SECONDS: Final = 10.0
+_NO_PUBLIC_URL: Final = (
+    "SMSAPI_PUBLIC_URL is not set: Plivo cannot report here, so no delivery is ever known and no STOP is heard"
+)
 
 
 class Sending:
@@ -48,6 +52,9 @@ class Sending:
 
     def start(self) -> None:
         """Start to send, and to tell the other processes of what is stored here."""
+        count_dropped_with(self._world.metrics.count_dropped_log_lines)
+        if self._world.settings.public_url is None:
+            log.warning("deliveries_are_never_known", reason=_NO_PUBLIC_URL)
         if self._timekeeper is not None:
             self._timekeeper.start()
         if self._dispatcher is not None:
@@ -145,7 +152,14 @@ def main() -> None:
     configure_logging(read_settings().log_level)
     # Python 3.14 would have them started by a server of its own, between this process and those that it watches.
     multiprocessing.set_start_method("fork")
-    given = ["smsapi.working:boot", "--threads=1", "--skip-logging", f"--worker-shutdown-timeout={_LISTENERS_STOP_MS}"]
+    # Without a path of its own dramatiq would import from the directory that it was started in.
+    given = [
+        "smsapi.working:boot",
+        "--path",
+        "--threads=1",
+        "--skip-logging",
+        f"--worker-shutdown-timeout={_LISTENERS_STOP_MS}",
+    ]
     sys.argv[1:] = [*given, *sys.argv[1:]]
     try:
         runpy.run_module("dramatiq", run_name="__main__", alter_sys=True)

@@ -148,6 +148,8 @@ def _app(url: str, plivo_url: str, replacements: dict[str, Any], settings: dict[
         "plivo_sender_id": LANDLINE,
         "plivo_url": plivo_url,
         "jwt_secret": JWT_SECRET,
+        # One process asks, and not two.
+        "workers": 1,
         "retry_base_seconds": 0.05,
         "dispatch_sweep_seconds": 0.1,
         "plivo_requests_per_5s": 0.0,

@@ -146,7 +146,8 @@ def test_the_status_shows_each_lane_what_is_under_way_and_the_paces(make_app, ru
     assert lines[1].split()[:2] == ["otp", "1"]
     assert lines[2].split() == ["transactional", "0", "-", "0"]
     assert lines[5] == "Being sent: 0. Unknown: 2 (1 to be looked into, 1 held for a person)."
-    assert lines[6].startswith("Paces in segments a second: account 5, long code 1, ")
+    assert lines[6].startswith("The oldest unknown message is so since ")
+    assert lines[7].startswith("Paces in segments a second: account 5, long code 1, ")
 
 
 def test_the_paces_are_those_of_the_settings():

@@ -153,7 +153,11 @@ SHARING = """
 import sys
 from smsapi.metrics import Metrics
 metrics, degraded = Metrics(), [True]
-metrics.watch(limits_degraded=lambda: degraded[0], stops=lambda: {"circuit"} if degraded[0] else set())
+metrics.watch(
+    limits_degraded=lambda: degraded[0],
+    stops=lambda: {"circuit"} if degraded[0] else set(),
+    unknown_age=lambda: 0.0,
+)
 metrics.observe_request("GET", "/v1/messages", 200, 0.01)
 metrics.expose()
 print("counted", flush=True)

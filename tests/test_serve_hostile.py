@@ -14,7 +14,7 @@ from tests.conftest import eventually
 from tests.support.api import Remote
 from tests.support.contract import check_answer
 from tests.support.raw_http import exchange
-from tests.support.served import caller_of, environment, serving
+from tests.support.served import caller_of, environment, serving, working
 
 THREADS = 4
 UNFINISHED = (
@@ -108,3 +108,25 @@ def test_what_is_no_http_is_answered_with_a_problem(served):
         assert (answer.status, answer.code) == expected
         assert answer.headers["x-request-id"] == orjson.loads(answer.body)["request_id"]
         check_answer("GET", "/nothing", 404, answer.headers["content-type"], answer.body)
+
+
+def test_what_cannot_be_read_is_logged_without_the_ids_of_the_caller_before_it(served):
+    caller = caller_of(served)
+    for _ in range(2 * THREADS):
+        assert caller.request("GET", "/v1/auth/whoami").status_code == 200
+        exchange(served.port, [b"NO HTTP AT ALL\r\n\r\n"])
+    lines = eventually(lambda: [line for line in served.lines() if line["event"] == "invalid_request"])
+    assert all(not {"client_id", "key_id"} & line.keys() for line in lines)
+
+
+def test_nothing_is_imported_from_the_directory_that_it_is_started_in(sqlite_url, simulator, tmp_path):
+    trap = "import pathlib\npathlib.Path(__file__).with_suffix('.imported').touch()\n"
+    for name in ("json", "redis", "smsapi", "dramatiq", "gunicorn", "orjson", "yaml", "sentry_sdk"):
+        (tmp_path / f"{name}.py").write_text(trap)
+    environ = environment(sqlite_url, simulator.url, SMSAPI_WORKERS=1)
+    with serving(environ, cwd=tmp_path) as it:
+        assert caller_of(it).request("GET", "/v1/auth/whoami").status_code == 200
+    with working(environ) as sending:
+        sending.cwd = tmp_path
+        sending.start()
+    assert list(tmp_path.glob("*.imported")) == []

@@ -5,7 +5,6 @@ from typing import NoReturn, cast
 
 import structlog
 from flask import g, request
-from limits import parse_many
 
 from smsapi.auth.models import Caller
 from smsapi.auth.secrets import PresentedKey, read_key
@@ -14,6 +13,7 @@ from smsapi.auth.tokens import read_token
 from smsapi.errors import LimiterUnavailable, ScopeMissing, TooManyFailedLogins, Unauthenticated
 from smsapi.limits.gcra import Charge, Verdict, Window
 from smsapi.limits.store import LimitStoreDown
+from smsapi.settings.windows import read_windows
 from smsapi.web.context import deps
 from smsapi.web.limiter import keep_standing
 from smsapi.web.operations import current_operation
@@ -104,7 +104,8 @@ def _by_bearer(header: str) -> Caller | None:
         found = find_by_token(connection, world.clock.now(), key_id=token.key_id, jti=token.jti)
     if found is None:
         return None
-    return Caller(client=found.client, key=found.key, scopes=found.scopes & token.scopes)
+    scopes = found.scopes & token.scopes
+    return Caller(client=found.client, key=found.key, scopes=scopes, token_ends_at=token.expires_at)
 
 
 def fail_login(reason: str) -> NoReturn:
@@ -121,11 +122,12 @@ def fail_login(reason: str) -> NoReturn:
     raise Unauthenticated(reason)
 
 
-def check_login_allowed() -> None:
-    """Refuse an address that has failed too often, before its credential is looked at.
+def check_logins_are_counted() -> None:
+    """Refuse to look at a credential where a failure could not be counted; whoever has a right one is let in.
+
+    Behind a proxy that nobody trusts all callers have one address: what some of them fail at must not lock out others.
 
     Raises:
-        TooManyFailedLogins: its share is spent.
         LimiterUnavailable: failures cannot be counted now, and guessing uncounted is not allowed.
 
     """
@@ -137,8 +139,6 @@ def check_login_allowed() -> None:
             "Logins cannot be counted at the moment, so none is tried.", retry_after_seconds=2
         ) from None
     keep_standing(charges, verdict)
-    if not verdict.allowed:
-        _refuse_address(verdict)
 
 
 def _refuse_address(verdict: Verdict) -> NoReturn:
@@ -151,7 +151,7 @@ def _login_charges() -> list[Charge]:
     address = _countable(request.remote_addr or "unknown")
     return [
         Charge(f"login|{item.get_expiry()}|{address}", Window(item.amount, item.get_expiry()), "login")
-        for item in parse_many(deps().settings.limit_login)
+        for item in read_windows(deps().settings.limit_login)
     ]
 
 

@@ -1,5 +1,6 @@
 """The tables of clients, API keys and revoked tokens, and what their rows mean."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -8,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Boolean, Column, ForeignKey, Integer, LargeBinary, Row, String, Table, Text, Uuid
 
 from smsapi.db import Json, UtcDateTime, metadata
+from smsapi.web.idempotency import Owner
 
 SCOPES = ("messages:send", "messages:read", "verify", "optouts", "webhooks", "keys", "usage", "admin")
 MODES = ("live", "test")
@@ -57,7 +59,7 @@ revoked_tokens = Table(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """A calling service. ``None`` for senders or countries means: no restriction of its own."""
+    """A calling service. ``None`` for countries means: no restriction of its own; for senders: its default alone."""
 
     id: UUID
     name: str
@@ -70,6 +72,18 @@ class Client:
     retention_days: int | None
     created_at: datetime
     updated_at: datetime
+
+    def senders(self, of_service: str | None) -> frozenset[str]:
+        """Return whom it may send from; ``of_service`` is the sender of clients that have none (PLIVO_SENDER_ID)."""
+        return senders_of(self.default_sender, self.allowed_senders, of_service)
+
+
+def senders_of(default: str | None, allowed: Iterable[str] | None, of_service: str | None) -> frozenset[str]:
+    """Return whom a client with these two columns may send from: what it is allowed, or else its default alone."""
+    if allowed is not None:
+        return frozenset(allowed)
+    own = default or of_service
+    return frozenset() if own is None else frozenset({own})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +122,18 @@ class Caller:
     client: Client
     key: ApiKey
     scopes: frozenset[str]
+    token_ends_at: datetime | None = None
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """Return when the credential stops working by itself: the key, or the token before it."""
+        ends = (self.key.ends_at, self.token_ends_at)
+        return min((moment for moment in ends if moment is not None), default=None)
+
+    @property
+    def owner(self) -> Owner:
+        """Return whose Idempotency-Keys this caller's are."""
+        return Owner(self.client.id, live=self.key.live)
 
 
 def _tuple(value: Any) -> tuple[str, ...] | None:

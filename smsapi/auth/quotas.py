@@ -9,6 +9,7 @@ from flask_limiter import Limit
 from werkzeug.exceptions import HTTPException
 
 from smsapi.auth.guard import caller_or_none, missing_scope
+from smsapi.auth.shares import COUNTING_TEXTS, HOUR, client_identity, key_identity, limit_text, number_identity
 from smsapi.errors import IdempotencyKeyInvalid, SmsapiError
 from smsapi.sms.phone import InvalidNumber, parse_number
 from smsapi.web.body import read_json
@@ -46,15 +47,25 @@ def declared_limits() -> list[Limit]:
     ]
 
 
+def counted_by_view(scope: str, seconds: int) -> bool:
+    """Say whether the view counts this window itself: of a batch, texts in windows of an hour and more."""
+    operation = current_operation()
+    return scope in COUNTING_TEXTS and seconds >= HOUR and operation is not None and operation.streams
+
+
 def limits_of(limits: dict[str, str], policy: str) -> str:
     """Return a policy's limits for a client that has these of its own."""
-    own = limits.get(policy)
-    return own if own is not None else str(getattr(deps().settings, f"limit_{policy}"))
+    return limit_text(deps().settings, limits, policy)
 
 
 def once_token() -> Once | None:
     """Return what marks the repetitions of one request, or None where the caller gave no usable Idempotency-Key."""
-    header, found = request.headers.get("Idempotency-Key"), caller_or_none()
+    operation, found = current_operation(), caller_or_none()
+    if operation is not None and operation.retargets and found is not None:
+        # However often a message is given the same number, it is one text to it.
+        token = f"{found.client.id.hex}|{request.method}|{request.path}|{_number()}"
+        return Once(token, deps().settings.idempotency_ttl_seconds)
+    header = request.headers.get("Idempotency-Key")
     if header is None or found is None:
         return None
     try:
@@ -86,15 +97,20 @@ def _find_spenders() -> _Spenders:
     found, operation = caller_or_none(), current_operation()
     if found is None or operation is None:
         return _Spenders({})
-    # Test keys text nobody: a rehearsal must not use up what the real thing may spend.
-    client = f"{found.client.id.hex}|{found.key.mode}"
+    client = client_identity(found)
     # What lacks the scope is refused after the limits, and must not use up the sends of those who have it.
-    if not operation.sends or request.method == "OPTIONS" or missing_scope() is not None:
+    counts = request.method != "OPTIONS" and missing_scope() is None
+    if operation.retargets and counts and (number := _number()):
+        return _Spenders(found.client.limits, api=client, number=f"{client}|{number}")
+    if not operation.sends or not counts:
         return _Spenders(found.client.limits, api=client)
-    # What is read as it comes cannot be read here; a batch texts each number once in any case.
+    # What is read as it comes cannot be read here: its view counts the numbers.
     number = "" if operation.streams else _number()
     return _Spenders(
-        found.client.limits, send=client, key=found.key.id.hex, number=f"{client}|{number}" if number else ""
+        found.client.limits,
+        send=client,
+        key=key_identity(found),
+        number=number_identity(found, number) if number else "",
     )
 
 

@@ -11,11 +11,33 @@ from smsapi.auth.quotas import POLICIES
 from smsapi.settings.parsers import limit_list
 from smsapi.sms.phone import is_country
 from smsapi.sms.sender import InvalidSender, classify_sender
-from smsapi.web.fields import Line, Moment, StrictSchema, Whole
+from smsapi.web.fields import Line, Moment, Several, StrictSchema, Truth, Whole
 
 MAX_OVERLAP_SECONDS = 30 * 86400
 MAX_WEIGHT = 100
 LONGEST_RETENTION_DAYS = 36_500
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """How a key is to end."""
+
+    cancel_scheduled: bool
+
+
+class RevocationQuery(StrictSchema):
+    """What is to become of that which was accepted with the key."""
+
+    cancel_scheduled = Truth(
+        from_text=True,
+        load_default=False,
+        metadata={"description": "Cancel its messages and batches that still wait, `scheduled` or `queued`."},
+    )
+
+    @post_load
+    def make(self, data: dict[str, Any], **_: Any) -> Any:
+        """Return the revocation."""
+        return Revocation(data["cancel_scheduled"])
 
 
 def check_sender(value: str) -> None:
@@ -40,10 +62,8 @@ def check_country(value: str) -> None:
         raise ValidationError("Must be the two capital letters of a country (ISO 3166), such as US.")
 
 
-def _scopes(**kwargs: Any) -> fields.List[str]:
-    return fields.List(
-        fields.String(validate=validate.OneOf(SCOPES)), validate=validate.Length(min=1, max=len(SCOPES)), **kwargs
-    )
+def _scopes(**kwargs: Any) -> Several:
+    return Several(fields.String(validate=validate.OneOf(SCOPES)), minimum=1, maximum=len(SCOPES), **kwargs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,19 +253,11 @@ _RETENTION_DAYS = (
 def _client_fields() -> dict[str, Any]:
     return {
         "default_sender": fields.String(allow_none=True, validate=check_sender),
-        "allowed_senders": fields.List(
-            fields.String(validate=check_sender), allow_none=True, validate=validate.Length(max=100)
-        ),
-        "allowed_countries": fields.List(
-            fields.String(validate=check_country),
-            allow_none=True,
-            validate=validate.Length(max=250),
-        ),
+        "allowed_senders": Several(fields.String(validate=check_sender), allow_none=True, maximum=100),
+        "allowed_countries": Several(fields.String(validate=check_country), allow_none=True, maximum=250),
         "limits": fields.Nested(LimitsSchema),
         "weight": Whole(minimum=1, maximum=MAX_WEIGHT, metadata={"description": _WEIGHT}),
-        "optout_keywords": fields.List(
-            Line(maximum=40), validate=validate.Length(max=50), metadata={"description": _OPTOUT_KEYWORDS}
-        ),
+        "optout_keywords": Several(Line(maximum=40), maximum=50, metadata={"description": _OPTOUT_KEYWORDS}),
         "retention_days": Whole(
             minimum=0,
             maximum=LONGEST_RETENTION_DAYS,
@@ -256,7 +268,7 @@ def _client_fields() -> dict[str, Any]:
 
 
 class ClientOrderSchema(StrictSchema.from_dict(_client_fields())):  # type: ignore[misc]
-    """A new client. Senders and countries: null for no restriction of its own."""
+    """A new client. Senders: null for its default sender alone; countries: null for no restriction of its own."""
 
     name = Line(required=True, maximum=100)
 

@@ -22,6 +22,7 @@ from smsapi.auth.secrets import PresentedKey, make_key
 from smsapi.db import Database
 from smsapi.errors import InvalidInput, NotFound, ScopeMissing
 from smsapi.ids import new_id
+from smsapi.sms.sender import classify_sender
 
 # Columns of both tables in one row: the client's with a prefix, the key's bare.
 _KEY_AND_CLIENT = select(
@@ -36,7 +37,7 @@ def create_client(connection: Connection, now: datetime, *, name: str, **values:
     """Store a new client; ``values`` are its other columns. It has no key yet.
 
     Raises:
-        InvalidInput: its default sender is not among the senders that it is allowed.
+        InvalidInput: its default sender is not among the senders that it is allowed, or is another client's.
 
     """
     row: dict[str, Any] = {
@@ -51,6 +52,7 @@ def create_client(connection: Connection, now: datetime, *, name: str, **values:
     }
     check_default_sender(row["default_sender"], row["allowed_senders"])
     client_id = new_id()
+    _check_is_nobody_else_s(connection, client_id, row["default_sender"], row["allowed_senders"])
     connection.execute(insert(clients).values(id=client_id, name=name, created_at=now, updated_at=now, **row))
     return get_client(connection, client_id)
 
@@ -59,6 +61,24 @@ def check_default_sender(sender: str | None, allowed: Collection[str] | None) ->
     """Raise :class:`InvalidInput` where the default sender is one that every message would be refused for."""
     if sender is not None and allowed is not None and sender not in allowed:
         raise InvalidInput.at("/default_sender", "Must be one of the client's allowed senders.")
+
+
+def _check_is_nobody_else_s(
+    connection: Connection, client_id: UUID, sender: str | None, allowed: Collection[str] | None
+) -> None:
+    """Refuse a default that people can answer to and that another client names, unless it is allowed by name.
+
+    Their answers would go to whoever texted them last.
+    """
+    if sender is None or allowed is not None or classify_sender(sender).kind == "alphanumeric":
+        return
+    rows = connection.execute(
+        select(clients.c.default_sender, clients.c.allowed_senders).where(clients.c.id != client_id)
+    )
+    if any(sender == row.default_sender or sender in (row.allowed_senders or ()) for row in rows):
+        raise InvalidInput.at(
+            "/default_sender", "Another client names this sender. To share it, put it into allowed_senders as well."
+        )
 
 
 def get_client(connection: Connection, client_id: UUID, *, lock: bool = False) -> Client:
@@ -90,9 +110,11 @@ def update_client(connection: Connection, now: datetime, client_id: UUID, change
     """
     # Locked: of two changes at once, to the default and to what is allowed, the second sees the first.
     old = get_client(connection, client_id, lock=True)
-    check_default_sender(
-        changes.get("default_sender", old.default_sender), changes.get("allowed_senders", old.allowed_senders)
-    )
+    default = changes.get("default_sender", old.default_sender)
+    allowed = changes.get("allowed_senders", old.allowed_senders)
+    check_default_sender(default, allowed)
+    if {"default_sender", "allowed_senders"} & changes.keys():
+        _check_is_nobody_else_s(connection, client_id, default, allowed)
     connection.execute(update(clients).where(clients.c.id == client_id).values(updated_at=now, **changes))
     return get_client(connection, client_id)
 
@@ -145,8 +167,20 @@ def check_may_mint(caller: Caller, *, live: bool, scopes: Sequence[str]) -> None
         raise ScopeMissing("A test key cannot make a live key.")
 
 
+def latest_expiry(caller: Caller, wanted: datetime | None) -> datetime | None:
+    """Return when a key that the caller makes ends: when it is wanted to, and no later than the caller's credential."""
+    return min((moment for moment in (wanted, caller.ends_at) if moment is not None), default=None)
+
+
 def check_may_end(caller: Caller, key: ApiKey) -> None:
-    """Raise :class:`ScopeMissing` where a test key would stop a live one."""
+    """Raise :class:`ScopeMissing` where a test key would stop a live one, or one that can do more than the caller."""
+    check_may_end_token(caller, key)
+    if "admin" not in caller.scopes and (lacking := [scope for scope in key.scopes if scope not in caller.scopes]):
+        raise ScopeMissing(f"You cannot revoke a key with scopes that you lack: {', '.join(lacking)}.")
+
+
+def check_may_end_token(caller: Caller, key: ApiKey) -> None:
+    """Raise :class:`ScopeMissing` where a test key would stop a token of a live one."""
     if key.live and not caller.key.live:
         raise ScopeMissing("A test key cannot revoke a live key.")
 
@@ -189,9 +223,17 @@ def revoke_key(connection: Connection, now: datetime, key_id: UUID, *, client_id
 
 
 def rotate_key(
-    connection: Connection, now: datetime, key_id: UUID, *, client_id: UUID | None, overlap_seconds: int
+    connection: Connection,
+    now: datetime,
+    key_id: UUID,
+    *,
+    client_id: UUID | None,
+    overlap_seconds: int,
+    until: datetime | None = None,
 ) -> tuple[ApiKey, str]:
     """Issue a key like this one, which itself stops working after the overlap; raise NotFound for a dead one.
+
+    The new key ends when the old one was meant to, and no later than ``until``.
 
     Rotated again, a key ends at the earlier of both overlaps; what replaces it lives as long as the first was meant to.
     """
@@ -209,7 +251,7 @@ def rotate_key(
         name=old.name,
         live=old.live,
         scopes=old.scopes,
-        expires_at=old.expires_at,
+        expires_at=min((moment for moment in (old.expires_at, until) if moment is not None), default=None),
     )
 
 

@@ -1,16 +1,16 @@
 """The blueprint ``auth``: tokens, keys, clients, and what holds for the caller."""
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import orjson
 from flask import Blueprint, after_this_request, request
 from flask.wrappers import Response
-from limits import parse_many
 from sqlalchemy import Connection
 
 from smsapi.auth import schemas, service
-from smsapi.auth.guard import caller, caller_of_key, check_login_allowed, fail_login
+from smsapi.auth.guard import caller, caller_of_key, check_logins_are_counted, fail_login
 from smsapi.auth.models import SCOPES, ApiKey, Caller, Client
 from smsapi.auth.quotas import POLICIES, limits_of
 from smsapi.auth.secrets import PresentedKey, read_key, read_key_parts
@@ -26,6 +26,7 @@ from smsapi.errors import (
     UnsupportedGrant,
 )
 from smsapi.ids import show_id
+from smsapi.settings.windows import read_windows
 from smsapi.web.answers import Answer, answer
 from smsapi.web.body import MAX_PUBLIC_BYTES, load, load_body, load_optional_body, load_query
 from smsapi.web.context import deps, to_response
@@ -44,6 +45,7 @@ _key_order = schemas.KeyOrderSchema()
 _rotation_order = schemas.RotationOrderSchema()
 _client_order = schemas.ClientOrderSchema()
 _client_patch = schemas.ClientPatchSchema()
+_revocation = schemas.RevocationQuery()
 _page_query = PageQuery()
 
 
@@ -63,10 +65,12 @@ _page_query = PageQuery()
         "limiter_unavailable",
         "store_unavailable",
     ),
+    # With no parameter that may be left out, openapi-python-client 0.29 writes a module that cannot be imported.
+    headers={"X-Request-Id": "Names this request in logs and in problems: 1 to 128 visible ASCII characters."},
 )
 def create_token() -> Response:
     """Issue a short-lived token; with ``scope``, for fewer scopes than the key has."""
-    check_login_allowed()
+    check_logins_are_counted()
     presented, wanted = _presented_by_form() if request.mimetype == _FORM else _presented_by_json()
     holder = None if presented is None else caller_of_key(presented)
     if holder is None:
@@ -134,7 +138,7 @@ def revoke_token() -> Response:
         with world.database.transaction() as connection:
             # Only one's own client's tokens: otherwise whoever finds a token in a log could end it.
             key = service.get_key(connection, token.key_id, client_id=caller().client.id)
-            service.check_may_end(caller(), key)
+            service.check_may_end_token(caller(), key)
             service.revoke_token(
                 connection, world.database, world.clock.now(), jti=token.jti, expires_at=token.expires_at
             )
@@ -170,7 +174,7 @@ def get_limits() -> Response:
     rows = [
         {"policy": policy, "quota": item.amount, "window_seconds": item.get_expiry()}
         for policy in POLICIES
-        for item in parse_many(limits_of(own, policy))
+        for item in read_windows(limits_of(own, policy))
     ]
     return to_response(answer({"data": rows}))
 
@@ -201,11 +205,11 @@ def create_key() -> Response:
             name=order.name,
             live=live,
             scopes=order.scopes,
-            expires_at=order.expires_at,
+            expires_at=service.latest_expiry(caller(), order.expires_at),
         )
         return answer({**present_key(key), "key": shown}, 201)
 
-    return answer_once(caller().client.id, act, keep=_without_secret)
+    return answer_once(caller().owner, act, keep=_without_secret)
 
 
 @blueprint.get("/v1/api-keys")
@@ -219,14 +223,28 @@ def list_keys() -> Response:
 
 
 @blueprint.delete("/v1/api-keys/<key_id>")
-@operation(summary="Revoke an API key", scope="keys", answers={204: None}, problems=("not_found",))
+@operation(
+    summary="Revoke an API key",
+    scope="keys",
+    query=schemas.RevocationQuery,
+    answers={204: None},
+    problems=("not_found",),
+)
 def revoke_key(key_id: str) -> Response:
-    """Make the key, and every token minted from it, stop working at once."""
+    """Make the key, and every token minted from it, stop working at once.
+
+    What was accepted with it is sent all the same, also what is scheduled. With `cancel_scheduled=true` all messages
+    and batches of the key that still wait, `scheduled` or `queued`, are canceled; that may be asked for later, too.
+    """
+    query = load_query(_revocation, schemas.Revocation)
     world, own = deps(), caller().client.id
     with world.database.transaction() as connection:
         key = service.get_key(connection, id_in_path("key", key_id, what="API key"), client_id=own)
         service.check_may_end(caller(), key)
         service.revoke_key(connection, world.clock.now(), key.id, client_id=own)
+    if query.cancel_scheduled:
+        by = {"by": "caller", "key_id": show_id("key", caller().key.id), "reason": "key_revoked"}
+        world.cancel_all_of_key(world, own, key.id, by)
     return Response(status=204)
 
 
@@ -249,11 +267,23 @@ def rotate_key(key_id: str) -> Response:
         old = service.get_key(connection, id_in_path("key", key_id, what="API key"), client_id=own)
         service.check_may_mint(caller(), live=old.live, scopes=old.scopes)
         key, shown = service.rotate_key(
-            connection, deps().clock.now(), old.id, client_id=own, overlap_seconds=order.overlap_seconds
+            connection,
+            deps().clock.now(),
+            old.id,
+            client_id=own,
+            overlap_seconds=order.overlap_seconds,
+            until=_end_of_what_rotates(old),
         )
         return answer({**present_key(key), "key": shown}, 201)
 
-    return answer_once(own, act, keep=_without_secret)
+    return answer_once(caller().owner, act, keep=_without_secret)
+
+
+def _end_of_what_rotates(old: ApiKey) -> datetime | None:
+    """Return the latest end of a key that the caller makes in place of this one."""
+    who = caller()
+    # A key in its overlap that replaces itself ends with it, as ever; what it is replaced by does not.
+    return who.token_ends_at if who.key.id == old.id else who.ends_at
 
 
 @blueprint.post("/v1/clients")
@@ -274,7 +304,7 @@ def create_client() -> Response:
         made = service.create_client(connection, deps().clock.now(), **order.values)
         return answer(present_client(made), 201)
 
-    return answer_once(caller().client.id, act)
+    return answer_once(caller().owner, act)
 
 
 @blueprint.get("/v1/clients")

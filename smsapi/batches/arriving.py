@@ -9,6 +9,8 @@ from smsapi.errors import BodyIncomplete, BodyTooLarge, MalformedRequest
 
 MEBIBYTE: Final = 1024 * 1024
 MOST_ON_THE_WIRE: Final = 64 * MEBIBYTE
+# Of a body of JSON, which is held as a whole and takes ten times as much in memory.
+MOST_JSON: Final = 8 * MEBIBYTE
 # Packed, that much may become more: eight times as much is what texts are packed by. A bomb is refused here.
 MOST_UNPACKED: Final = 8 * MOST_ON_THE_WIRE
 # So little at a time that whoever watches the sender sees each step of one who is slow.
@@ -23,13 +25,23 @@ class Body:
     """The bytes of one request, in pieces and once.
 
     ``read`` gives up to so many bytes of it, and nothing at its end. ``length`` is how many were announced.
-    ``on_piece`` is called at each step, and may be set at any time.
+    ``on_piece`` is called at each step, and may be set at any time. ``on_unpacked`` is told how many bytes there are
+    so far, unpacked; what it raises ends the reading.
     """
 
-    def __init__(self, read: Callable[[int], bytes], *, gzip: bool, length: int | None, most_unpacked: int) -> None:
+    def __init__(
+        self,
+        read: Callable[[int], bytes],
+        *,
+        gzip: bool,
+        length: int | None,
+        most_unpacked: int,
+        on_unpacked: Callable[[int], None] = lambda _count: None,
+    ) -> None:
         self._read = read
         self._length = length
         self._most_unpacked = most_unpacked
+        self._on_unpacked = on_unpacked
         self._wire = self._arrive()
         self._pieces = self._unpack() if gzip else self._wire
         self._digest = hashlib.sha256()
@@ -39,7 +51,7 @@ class Body:
         """Yield the body, unpacked.
 
         Raises:
-            BodyTooLarge: more than 64 MiB came, or it unpacks to more than is read.
+            BodyTooLarge: more than 64 MiB came, or it is longer, unpacked, than is read.
             BodyIncomplete: it ended before its announced length.
             MalformedRequest: it is not what it is packed as.
 
@@ -49,6 +61,7 @@ class Body:
             unpacked += len(piece)
             if unpacked > self._most_unpacked:
                 raise BodyTooLarge(f"The body is longer than {self._most_unpacked // MEBIBYTE} MiB, unpacked.")
+            self._on_unpacked(unpacked)
             self._digest.update(piece)
             self.on_piece()
             yield piece

@@ -15,7 +15,7 @@ from smsapi.errors import InvalidInput, Refused, SenderNotAllowed, TextTooLong, 
 from smsapi.ids import new_id
 from smsapi.messages.present import MICROS
 from smsapi.send.order import Order
-from smsapi.send.plan import Plan, plan
+from smsapi.send.plan import SENDER_REFUSED, Plan, plan
 from smsapi.settings import Settings
 from smsapi.sms.phone import InvalidNumber, Number, parse_number
 from smsapi.sms.prices import PriceList
@@ -79,8 +79,8 @@ def agree(order: BatchOrder, client: Client, settings: Settings, prices: PriceLi
     sender = decided.sender
     if sender is None:
         raise SenderNotAllowed("No usable sender: name one in from, or give the client a default sender.")
-    if client.allowed_senders is not None and sender.value not in client.allowed_senders:
-        raise SenderNotAllowed("The client may not use this sender.")
+    if sender.value not in client.senders(settings.plivo_sender_id):
+        raise SenderNotAllowed(SENDER_REFUSED)
     if not template.is_fixed:
         _refuse_endless(template, order, settings)
         return Terms(sender=sender.value, template=template, text=None)

@@ -1,15 +1,20 @@
 """What batches keep of persons, and its end: staged rows, what stood in refused rows, the texts of old batches."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, true, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 
 from smsapi.batches.making import make_canceled
 from smsapi.batches.models import CHECKED, REJECTED, batch_rejects, batch_rows, batches
 from smsapi.batches.store import lock_batch
+from smsapi.db import part_after
 from smsapi.deps import Deps
+
+# Where a walk over a table has come to, by its key.
+Place = Sequence[Any] | None
 
 _REJECTS_AT_ONCE: Final = 20_000
 # What people write between the digits of a number.
@@ -38,29 +43,22 @@ def forget_old(connection: Connection, client_id: UUID, until: datetime, *, limi
     return forgotten
 
 
-def forget_number(connection: Connection, number: str) -> int:
+def forget_number(connection: Connection, number: str, place: Place) -> tuple[int, Place]:
     """Erase what stood in refused rows where it was this number (E.164), however it was written; return how many.
 
-    All refused rows are looked through, since none can be found by a number; in parts, each a statement of its own that
-    takes well under a second, however many they are.
+    All refused rows are looked through, since none can be found by a number; in parts, each a call of its own that
+    takes well under a second: this one begins behind ``place``, and returns where the next does (None: there is none).
     """
     digits = number.removeprefix("+")[-_TELLING_DIGITS:]
-    rows, place = batch_rejects.c, tuple_(batch_rejects.c.batch_id, batch_rejects.c.row)
+    rows = batch_rejects.c
     stood: ColumnElement[str] = rows.value
     for mark in _BETWEEN:
         stood = func.replace(stood, mark, "")
     # Taking out the marks costs the most, so not of what is forgotten already.
     written = and_(rows.value != "", stood.contains(digits, autoescape=True))
     named = or_(written, rows.message.contains(digits, autoescape=True))
-    forgotten = 0
-    behind: ColumnElement[bool] = true()
-    while True:
-        last = connection.execute(_IN_ORDER.where(behind).offset(_REJECTS_AT_ONCE - 1).limit(1)).one_or_none()
-        part: ColumnElement[bool] = true() if last is None else place <= tuple_(last.batch_id, last.row)
-        forgotten += connection.execute(update(batch_rejects).where(behind, part, named).values(_NOTHING)).rowcount
-        if last is None:
-            return forgotten
-        behind = place > tuple_(last.batch_id, last.row)
+    part, last = part_after(connection, (rows.batch_id, rows.row), place, _REJECTS_AT_ONCE)
+    return connection.execute(update(batch_rejects).where(part, named).values(_NOTHING)).rowcount, last
 
 
 def cancel_rows_to(world: Deps, number: str) -> int:
@@ -69,9 +67,17 @@ def cancel_rows_to(world: Deps, number: str) -> int:
     Those are then erased as all other messages are. An upload that is still under way keeps its rows: whoever asks
     again later finds them.
     """
-    with world.database.read() as connection:
-        query = select(batch_rows.c.batch_id).where(batch_rows.c.to_number == number).distinct()
-        found = list(connection.execute(query).scalars())
+    found: dict[UUID, None] = {}
+    place: Place = None
+    rows = batch_rows.c
+    while True:
+        # No index leads to a number: in parts, as above.
+        with world.database.read() as connection:
+            part, place = part_after(connection, (rows.batch_id, rows.row), place, _REJECTS_AT_ONCE)
+            query = select(rows.batch_id).where(part, rows.to_number == number).distinct()
+            found |= dict.fromkeys(connection.execute(query).scalars())
+        if place is None:
+            break
     canceled = 0
     for batch_id in found:
         with world.database.transaction() as connection:
@@ -98,7 +104,4 @@ def _forget_rejects(connection: Connection, batch_id: UUID) -> int:
     return connection.execute(update(batch_rejects).where(*own).values(_NOTHING)).rowcount
 
 
-_IN_ORDER: Final = select(batch_rejects.c.batch_id, batch_rejects.c.row).order_by(
-    batch_rejects.c.batch_id, batch_rejects.c.row
-)
 _NOTHING: Final = {"value": "", "message": batch_rejects.c.code}

@@ -1,10 +1,13 @@
 """What a batch is asked for with: the JSON of it, and the query beside a file."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
+import orjson
 from marshmallow import ValidationError, fields, post_load
 
 from smsapi.batches.orders import BatchOrder
+from smsapi.errors import InvalidInput
 from smsapi.send.order import Order
 from smsapi.send.schemas import DltSchema, OrderSchema
 from smsapi.web.fields import JsonText, Truth, Whole
@@ -92,3 +95,33 @@ class BatchQuerySchema(_BatchFields):
         load_default=None,
         metadata={"type": "string", "description": "A JSON text: an object with what India asks for."},
     )
+
+
+class BesideJsonSchema(BatchQuerySchema):
+    """The query beside JSON, which need say nothing."""
+
+    @post_load
+    def make(self, data: dict[str, Any], **_: Any) -> Any:
+        """Return what was given, and no more."""
+        return data
+
+
+_IN_QUERY: Final = {field.data_key or name: field for name, field in BatchQuerySchema().load_fields.items()}
+_DEFAULTS: Final = {
+    field.data_key or name: field.load_default() if callable(field.load_default) else field.load_default
+    for name, field in BatchOrderSchema().load_fields.items()
+}
+
+
+def refuse_contradiction(body: Mapping[str, Any], given: Mapping[str, str]) -> None:
+    """Hold the query beside the JSON of a batch against it; ``given`` is good by :class:`BesideJsonSchema`.
+
+    Raises:
+        InvalidInput: the query says another thing of a field than the body does, or than goes where it says nothing.
+
+    """
+    for name, text in given.items():
+        field = _IN_QUERY[name]
+        typed = isinstance(field, JsonText) or getattr(field, "from_text", False)
+        if body.get(name, _DEFAULTS[name]) != (orjson.loads(text) if typed else text):
+            raise InvalidInput.at(f"/{name}", "The query says another thing of it than the body.")

@@ -4,8 +4,8 @@ Until then nobody sends any of it. Each piece says that the upload is alive; one
 away, rows and all.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 from uuid import UUID
@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from smsapi.auth.models import Caller
 from smsapi.batches import staging
 from smsapi.batches.checking import Checker, Terms, agree
+from smsapi.batches.limiting import Spending
 from smsapi.batches.making import MOST_AT_ONCE, make_messages
 from smsapi.batches.models import CHECKED, QUEUED, RECEIVING, REJECTED, SCHEDULED, Batch, batches, to_batch
 from smsapi.batches.orders import BatchOrder
@@ -38,7 +39,7 @@ from smsapi.messages.lanes import MARKETING, TEST
 from smsapi.send.accept import is_full
 from smsapi.send.order import bounds_of
 from smsapi.web.answers import Answer, answer
-from smsapi.web.idempotency import Claim, begin, entry_of, finish, idempotency_keys
+from smsapi.web.idempotency import Claim, begin, entry_of, finish, idempotency_keys, seal
 from smsapi.web.problems import render
 
 log = get_logger()
@@ -79,6 +80,7 @@ class Asked:
     order: BatchOrder
     claim: Claim | None
     request_id: str
+    spending: Spending
 
 
 class _Known(Exception):
@@ -98,6 +100,7 @@ def take_batch(world: Deps, asked: Asked, source: Source) -> tuple[Answer, bool]
         MalformedRequest: the body ended before its time.
         IdempotencyKeyReused: the key came with another body or query before.
         IdempotencyInProgress: an upload with the key is under way, or has taken this one over.
+        RateLimited: a limit of the client or the key has no room for its texts, or too many rows of the client wait.
         QueueFull, StoreUnavailable: nothing was taken.
 
     Whatever is raised, nothing of the batch stays behind, here or after ``forget_abandoned``.
@@ -111,15 +114,18 @@ def take_batch(world: Deps, asked: Asked, source: Source) -> tuple[Answer, bool]
     batch = _new_batch(asked, terms, None if world.prices is None else world.prices.currency, now)
     if batch.send_at is None and not batch.dry_run and is_full(world, batch.lane):
         raise QueueFull("Too much waits to be sent; try again later.", retry_after_seconds=_RETRY_FULL_SECONDS)
+    spending = asked.spending
+    spending.require_room()
     _open(world, batch)
     world.checkpoint("upload.opened")
+    pieces = Pieces(world, batch, spending)
     try:
-        given = _take(world, asked, source, terms, Pieces(world, batch))
+        given = _take(world, asked, source, terms, pieces)
     except _Known as known:
-        _discard(world, batch.id)
+        _discard(world, pieces, spending)
         return known.given, True
     except Exception:
-        _discard(world, batch.id)
+        _discard(world, pieces, spending)
         raise
     world.bell.ring()
     return given, False
@@ -162,9 +168,10 @@ def _begin(world: Deps, connection: Connection, asked: Asked, source: Source) ->
     """Take the key, which nobody else has then before this transaction ends; raise :class:`_Known` if it is taken."""
     if asked.claim is None:
         return None
-    claim = replace(asked.claim, body_sha256=source.digest())
+    claim = seal(asked.claim, source.digest(), world.settings)
     now, ttl = world.clock.now(), world.settings.idempotency_ttl_seconds
-    found = begin(connection, world.database, entry_of(claim, now=now, lock_seconds=0, ttl_seconds=ttl), now=now)
+    entry = entry_of(claim, now=now, lock_seconds=0, ttl_seconds=ttl)
+    found = begin(connection, world.database, claim, entry, now=now)
     if isinstance(found, Answer):
         raise _Known(found)
     if found != "fresh":
@@ -269,6 +276,7 @@ def _end(world: Deps, asked: Asked, source: Source, pieces: Pieces) -> Answer:
     if asked.order.dry_run or pieces.batch.all_or_nothing:
         # What is not to be sent must not be staged with the last piece, so that has to be known before.
         pieces.flush()
+    pieces.admit()
     with world.database.transaction() as connection:
         claim = _begin(world, connection, asked, source)
         pieces.stage(connection)
@@ -281,6 +289,10 @@ def _end(world: Deps, asked: Asked, source: Source, pieces: Pieces) -> Answer:
         if claim is not None:
             finish(connection, claim, given)
         world.checkpoint("upload.accepting")
+        if asked.order.dry_run or not pieces.is_refused:
+            # Last of all: what is spent before would have to be given back where anything else fails.
+            pieces.spend_texts()
+    pieces.settle()
     return given
 
 
@@ -323,21 +335,29 @@ def _give_up(connection: Connection, batch_id: UUID) -> bool:
     return connection.execute(gone).first() is not None
 
 
-def _sweep(world: Deps, batch_id: UUID) -> None:
-    """Delete an upload that was given up: its row last, so that a crash leaves nothing that is not found again."""
-    staging.drop_rows(world.database, batch_id)
+def _sweep(world: Deps, batch_id: UUID, *, dropped: Callable[[Sequence[tuple[int, str]]], None] | None = None) -> None:
+    """Delete an upload that was given up: its row last, so that a crash leaves nothing that is not found again.
+
+    ``dropped`` is told its rows, with their numbers.
+    """
+    staging.drop_rows(world.database, batch_id, dropped=dropped)
     staging.drop_rejects(world.database, batch_id)
     with world.database.transaction() as connection:
         connection.execute(delete(batches).where(batches.c.id == batch_id, batches.c.status == RECEIVING))
 
 
-def _discard(world: Deps, batch_id: UUID) -> None:
-    """Take away what was staged of an upload that failed; it is swept later where that fails too."""
+def _discard(world: Deps, pieces: Pieces, spending: Spending) -> None:
+    """Take away what was staged of an upload that failed, and what it spent; it is swept later where that fails too.
+
+    Where it was accepted all the same, or is in other hands, nothing of it is touched.
+    """
+    batch_id = pieces.batch.id
     try:
         with world.database.transaction() as connection:
             given_up = _give_up(connection, batch_id)
         if given_up:
-            _sweep(world, batch_id)
+            pieces.give_back()
+            _sweep(world, batch_id, dropped=spending.give_back)
     except Unavailable:
         log.warning("upload_not_discarded")
 

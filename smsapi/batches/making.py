@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
@@ -21,7 +22,7 @@ from sqlalchemy import (
 
 from smsapi.batches.models import Batch, batch_counts, batch_rows, batches
 from smsapi.batches.store import change_batch
-from smsapi.db import call_it_news
+from smsapi.db import after_commit, call_it_news
 from smsapi.deps import Deps
 from smsapi.events.models import events
 from smsapi.ids import show_id
@@ -105,8 +106,7 @@ def _make(
     made = connection.execute(which.rows, given).rowcount
     if canceled:
         move_counts(world, connection, batch, {begins: -made, CANCELED: made})
-    for _ in range(made):
-        world.metrics.count_message(status, test=batch.test)
+    after_commit(connection, partial(world.metrics.count_message, status, test=batch.test, times=made))
     return made
 
 

@@ -82,6 +82,8 @@ batches = Table(
     # From which its rate is reckoned: how many had left by then.
     Column("mark_at", UtcDateTime),
     Column("mark_left", Integer, nullable=False),
+    # When something of it last changed. NULL: not since this is written down.
+    Column("stirred_at", UtcDateTime),
     Column("created_at", UtcDateTime, nullable=False),
     Column("accepted_at", UtcDateTime),
     Column("started_at", UtcDateTime),
@@ -89,8 +91,9 @@ batches = Table(
     Column("finished_at", UtcDateTime),
     Index("ix_batches_client_id_id", "client_id", "id"),
 )
-# Word for word the condition of the partial index: SQLite uses it only for a query that repeats it.
+# Word for word the conditions of partial indexes: SQLite uses them only for a query that repeats it.
 DUE = text("batches.due_at IS NOT NULL")
+IS_OPEN = text("batches.status IN ('receiving', 'scheduled', 'queued', 'sending')")
 
 
 def _partial(name: str, condition: str, *columns: Column[Any], unique: bool = False) -> None:
@@ -98,6 +101,7 @@ def _partial(name: str, condition: str, *columns: Column[Any], unique: bool = Fa
 
 
 _partial("ix_batches_due_at", "due_at IS NOT NULL", batches.c.due_at)
+_partial("ix_batches_open", "status IN ('receiving', 'scheduled', 'queued', 'sending')", batches.c.client_id)
 # One upload at a time with a key; test keys' apart from the live ones.
 _partial(
     "uq_batches_receiving",
@@ -199,6 +203,7 @@ class Batch:
     started_at: datetime | None
     canceled_at: datetime | None
     finished_at: datetime | None
+    stirred_at: datetime | None = None
 
     @property
     def total(self) -> int:

@@ -8,16 +8,18 @@ from sqlalchemy import Connection, update
 
 from smsapi.batches import staging
 from smsapi.batches.checking import Good
+from smsapi.batches.limiting import Spending
 from smsapi.batches.models import RECEIVING, Batch, batches
-from smsapi.batches.store import Reject
+from smsapi.batches.store import Reject, count_waiting
 from smsapi.deps import Deps
-from smsapi.errors import IdempotencyInProgress, RecipientOptedOut, Unavailable
+from smsapi.errors import IdempotencyInProgress, RateLimited, RecipientOptedOut, Unavailable
 from smsapi.optouts.ledger import said_of
 
 PIECE: Final = 5_000
 # Well within the time after which an upload that is not heard of may be taken over.
 _HEARD_EVERY: Final = timedelta(seconds=5)
 _RETRY_SECONDS: Final = 5
+_RETRY_WAITING_SECONDS: Final = 60
 
 
 class Pieces:
@@ -27,9 +29,14 @@ class Pieces:
     lost meanwhile, IdempotencyInProgress: another one with its key may be under way; or Unavailable, where it has none.
     """
 
-    def __init__(self, world: Deps, batch: Batch) -> None:
+    def __init__(self, world: Deps, batch: Batch, spending: Spending) -> None:
         self.batch = batch
         self._world = world
+        self._spending = spending
+        # Of the rows that wait: how many, from the first on, and which rows their numbers' limits have been spent on.
+        self._admitted = 0
+        self._spent: list[tuple[int, str]] = []
+        self._texts = 0
         self._good: list[Good] = []
         self._rejects: list[Reject] = []
         self._passed = 0
@@ -55,6 +62,50 @@ class Pieces:
             with self._world.database.transaction() as connection:
                 self._touch(connection)
 
+    def admit(self) -> None:
+        """Spend the numbers' limits on the rows that wait, and refuse those over them; before ``stage``.
+
+        Raises:
+            RateLimited: more rows of the client would wait to be sent than SMSAPI_BATCH_MAX_WAITING_ROWS.
+
+        """
+        if self._is_in_vain and not self.batch.dry_run:
+            return
+        with self._world.database.read() as connection:
+            # Not spent on whoever does not want to be texted.
+            self._turn_away(connection)
+            self._refuse_too_many(connection)
+        new = self._good[self._admitted :]
+        admitted, refused = self._spending.admit(new)
+        self._spent += [(row.row, row.number) for row in admitted]
+        self._good[self._admitted :] = admitted
+        self._rejects += refused
+        self._admitted = len(self._good)
+
+    def settle(self) -> None:
+        """Go on to the next rows, once what was staged is committed; rows that were not are given back their limits."""
+        staged = set() if self._is_in_vain else {row.row for row in self._good}
+        unsent = [spent for spent in self._spent if spent[0] not in staged]
+        self._good, self._rejects, self._spent, self._admitted = [], [], [], 0
+        self._spending.give_back(unsent)
+
+    def spend_texts(self) -> None:
+        """Spend the limits that count all texts of a batch, which is then as good as accepted.
+
+        Raises:
+            RateLimited: they do not fit.
+
+        """
+        self._spending.spend_texts(self.batch.accepted)
+        self._texts = self.batch.accepted
+
+    def give_back(self) -> None:
+        """Take back what was spent on the batch, but for the rows that are staged: it will never be accepted."""
+        unsent, self._spent = self._spent, []
+        self._spending.give_back(unsent)
+        texts, self._texts = self._texts, 0
+        self._spending.give_back_texts(texts)
+
     def stage(self, connection: Connection) -> None:
         """Store what waits, good rows only where any may be sent; hold the batch until this transaction ends."""
         self._turn_away(connection)
@@ -67,12 +118,13 @@ class Pieces:
 
     def flush(self) -> None:
         """Store what waits in a transaction of its own; where nothing may be sent, no good row stays behind it."""
+        self.admit()
         with self._world.database.transaction() as connection:
             self.stage(connection)
-        self._good, self._rejects = [], []
+        self.settle()
         self._world.checkpoint("upload.staged")
         if self._is_in_vain and self._is_staged:
-            staging.drop_rows(self._world.database, self.batch.id)
+            staging.drop_rows(self._world.database, self.batch.id, dropped=self._spending.give_back)
             self._is_staged = False
 
     @property
@@ -99,7 +151,20 @@ class Pieces:
                 for row in self._good
                 if row.number in found
             ]
+            self._admitted -= sum(row.number in found for row in self._good[: self._admitted])
             self._good = [row for row in self._good if row.number not in found]
+
+    def _refuse_too_many(self, connection: Connection) -> None:
+        most = self._world.settings.batch_max_waiting_rows
+        if self.batch.dry_run or not self._good:
+            return
+        waiting = count_waiting(connection, self.batch)
+        if waiting + self.batch.accepted + len(self._good) > most:
+            raise RateLimited(
+                f"{waiting} rows of the client's other batches wait to be sent, and no more than {most} may in all: "
+                "send the rest once some of them have left.",
+                retry_after_seconds=_RETRY_WAITING_SECONDS,
+            )
 
     def _count(self) -> None:
         batch, good, rejects = self.batch, self._good, self._rejects

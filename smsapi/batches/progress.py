@@ -3,10 +3,12 @@
 All of a step is one transaction, so that a crash between any two lines of it loses nothing and counts nothing twice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from math import ceil
 from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, delete, func, select, text, update
 
@@ -15,13 +17,16 @@ from smsapi.batches.making import MOST_AT_ONCE, make_messages, move_counts
 from smsapi.batches.models import Batch, batch_changes
 from smsapi.batches.present import HAS_LEFT, OPEN, count_over, present_end
 from smsapi.batches.store import change_batch, counts_of
+from smsapi.db import after_commit
 from smsapi.deps import Deps
 from smsapi.errors import TooLate
 from smsapi.events.store import insert_events, record_event
 from smsapi.ids import new_id, show_id
 from smsapi.messages.lanes import NAMES as LANES
 from smsapi.messages.models import WAITS, messages
-from smsapi.messages.statuses import CANCELED, QUEUED, SCHEDULED, SENT, WAITING
+from smsapi.messages.statuses import CANCELED, QUEUED, SCHEDULED, SENT, UNKNOWN, WAITING
+from smsapi.messages.store import get_message
+from smsapi.send.after import cancel as cancel_message
 
 # Made and waiting at once: some seconds' worth, so that those who send never wait for the next part.
 MOST_WAITING: Final = 5_000
@@ -32,6 +37,9 @@ _QUIET: Final = timedelta(seconds=3)
 # Of a fresh batch, which may be a small one: somebody looks on.
 _FRESH: Final = timedelta(seconds=10)
 _WHILE_FRESH: Final = timedelta(seconds=0.5)
+# All that is open is in doubt: after a while, a part of the time that nothing changed. Whoever resolves one wakes it.
+_IN_DOUBT_LONGEST: Final = timedelta(minutes=5)
+_IN_DOUBT_PART: Final = 10
 _SCHEDULED: Final = timedelta(minutes=1)
 # What comes in after the end are Plivo's reports: many at first, then ever fewer.
 _REPORTS_LONGEST: Final = timedelta(minutes=10)
@@ -120,22 +128,30 @@ def cancel_waiting(world: Deps, connection: Connection, batch: Batch, *, limit: 
     own = (messages.c.batch_id == batch.id, messages.c.status.in_(WAITING))
     flow = (messages.c.lane == batch.lane, messages.c.client_id == batch.client_id, messages.c.sender == batch.sender)
     # Where they wait, not where the whole batch is, most of which may have left long ago.
-    query = select(messages.c.id).limit(limit).with_for_update(skip_locked=True)
-    ids = [row.id for row in connection.execute(query.where(WAITS, *flow, *own))]
+    query = select(messages.c.id, messages.c.attempts).limit(limit).with_for_update(skip_locked=True)
+    found = connection.execute(query.where(WAITS, *flow, *own)).all()
+    # One that was changed while it was scheduled may wait elsewhere.
+    found = found or connection.execute(query.where(*own)).all()
+    by = {"by": "batch", "batch_id": show_id("bat", batch.id)}
+    for row in found:
+        # One that was attempted before may have been taken: what it ends as has to be found out.
+        if row.attempts:
+            cancel_message(world, connection, get_message(connection, row.id), by=by)
+    _cancel_fresh(world, connection, batch, [row.id for row in found if not row.attempts], by)
+    return len(found)
+
+
+def _cancel_fresh(
+    world: Deps, connection: Connection, batch: Batch, ids: Sequence[UUID], by: Mapping[str, Any]
+) -> None:
     if not ids:
-        # One that was changed while it was scheduled may wait elsewhere.
-        ids = [row.id for row in connection.execute(query.where(*own))]
-    if not ids:
-        return 0
+        return
     now = world.clock.now()
     values = {"status": CANCELED, "due_at": None, "updated_at": now, "epoch": messages.c.epoch + 1}
     connection.execute(update(messages).where(messages.c.id.in_(ids)).values(**values))
-    told = {"client_id": batch.client_id, "test": batch.test, "type": f"message.{CANCELED}", "at": now}
-    told["data"] = {"by": "batch", "batch_id": show_id("bat", batch.id)}
+    told = {"client_id": batch.client_id, "test": batch.test, "type": f"message.{CANCELED}", "at": now, "data": by}
     insert_events(connection, [{"id": new_id(), "message_id": each, **told} for each in ids])
-    for _ in ids:
-        world.metrics.count_message(CANCELED, test=batch.test)
-    return len(ids)
+    after_commit(connection, partial(world.metrics.count_message, CANCELED, test=batch.test, times=len(ids)))
 
 
 def _make(
@@ -179,7 +195,7 @@ def _written(
     stirred: bool,
     look_at: datetime | None,
 ) -> Batch:
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"stirred_at": now} if stirred else {}
     if batch.started_at is None and any(counts[each] for each in HAS_LEFT):
         values |= {"started_at": now, "mark_at": now, "mark_left": count_over(batch, counts)}
         if batch.status in {models.QUEUED, models.SCHEDULED}:
@@ -222,12 +238,23 @@ def _next_look(
         return now if has_room else min(batch.send_at, now + _SCHEDULED)
     is_fresh = now - (batch.send_at or batch.accepted_at or now) < _FRESH
     if not stirred:
-        return now + (_WHILE_FRESH if is_fresh else _QUIET)
+        quiet = _in_doubt(batch, now) if _only_doubts(batch, counts) else _QUIET
+        return now + (_WHILE_FRESH if is_fresh else quiet)
     if batch.canceled_at is not None:
         return now if any(counts[status] for status in WAITING) else now + _NEXT
     if batch.made < batch.accepted:
         return now if has_room else now + _SOON
     return now + (_WHILE_FRESH if is_fresh else _NEXT)
+
+
+def _only_doubts(batch: Batch, counts: Mapping[str, int]) -> bool:
+    """Say whether nothing of the batch will leave by itself: what is open may be held for a person."""
+    return batch.made == batch.accepted and not any(counts[status] for status in OPEN if status != UNKNOWN)
+
+
+def _in_doubt(batch: Batch, now: datetime) -> timedelta:
+    quiet_since = batch.stirred_at or batch.started_at or batch.accepted_at or now
+    return max(_QUIET, min(_IN_DOUBT_LONGEST, (now - quiet_since) / _IN_DOUBT_PART))
 
 
 def _next_reports(counts: Mapping[str, int], now: datetime, finished_at: datetime, *, stirred: bool) -> datetime | None:

@@ -1,13 +1,13 @@
 """Storing the rows of a batch that is being taken, a piece at a time, and taking them away again."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import Connection, Table, Text, and_, any_, bindparam, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Table, Text, and_, any_, bindparam, delete, func, insert, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from smsapi.batches.checking import Good
@@ -104,9 +104,20 @@ def _cell(value: Any) -> str:
     return value.translate(_ESCAPED) if isinstance(value, str) else str(value)
 
 
-def drop_rows(database: Database, batch_id: UUID) -> None:
-    """Delete the staged rows of a batch, a piece in each transaction: a million at once would be cut off."""
-    _drop(database, batch_rows, batch_id)
+def drop_rows(
+    database: Database, batch_id: UUID, *, dropped: Callable[[Sequence[tuple[int, str]]], None] | None = None
+) -> None:
+    """Delete the staged rows of a batch, a piece in each transaction: a million at once would be cut off.
+
+    ``dropped`` is told the rows of each piece, with their numbers, once they are gone.
+    """
+    _drop(database, batch_rows, batch_id, dropped=dropped)
+
+
+def _numbers(connection: Connection, which: ColumnElement[bool]) -> list[tuple[int, str]]:
+    rows = batch_rows.c
+    found = connection.execute(select(rows.row, rows.to_number).where(which).order_by(rows.row))
+    return [(each.row, each.to_number) for each in found]
 
 
 def drop_rejects(database: Database, batch_id: UUID) -> None:
@@ -114,7 +125,13 @@ def drop_rejects(database: Database, batch_id: UUID) -> None:
     _drop(database, batch_rejects, batch_id)
 
 
-def _drop(database: Database, table: Table, batch_id: UUID) -> None:
+def _drop(
+    database: Database,
+    table: Table,
+    batch_id: UUID,
+    *,
+    dropped: Callable[[Sequence[tuple[int, str]]], None] | None = None,
+) -> None:
     own, after = table.c.batch_id == batch_id, 0
     while True:
         with database.transaction() as connection:
@@ -122,5 +139,9 @@ def _drop(database: Database, table: Table, batch_id: UUID) -> None:
             last = connection.execute(select(func.max(piece.subquery().c.row))).scalar()
             if last is None:
                 return
-            connection.execute(delete(table).where(own, table.c.row <= last))
+            gone = own & (table.c.row <= last)
+            told = _numbers(connection, gone) if dropped is not None else []
+            connection.execute(delete(table).where(gone))
             after = last
+        if dropped is not None:
+            dropped(told)

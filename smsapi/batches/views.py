@@ -20,10 +20,12 @@ from smsapi.batches.present import present_batch
 from smsapi.batches.store import Reject
 from smsapi.deps import Deps
 from smsapi.errors import NotFound
-from smsapi.messages.lanes import NAMES
+from smsapi.messages.lanes import name_of
+from smsapi.messages.models import messages
 from smsapi.messages.present import present_message
 from smsapi.messages.schemas import MessageListSchema, MessageQuery
 from smsapi.messages.store import list_messages
+from smsapi.messages.underway import let_begun_end
 from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, read_stops
 from smsapi.web.answers import Answer, answer
 from smsapi.web.body import load_optional_body, load_query
@@ -135,7 +137,9 @@ def list_batch_rejects(batch_id: str) -> Response:
     idempotent=True,
 )
 def cancel_batch(batch_id: str) -> Response:
-    """Call off what has not left: nothing more of the batch is begun. What Plivo has, or is being handed, is sent.
+    """Call off what has not left: once this is answered, no call to Plivo begins for the batch any more.
+
+    What Plivo has, or is being handed, is sent; that is waited for, two seconds at most.
 
     `counts` says how many rows are `canceled` already; of a large batch the others follow within seconds.
     """
@@ -152,7 +156,10 @@ def cancel_batch(batch_id: str) -> Response:
         canceled = progress.cancel(world, connection, batch)
         return answer(_present(world, connection, canceled))
 
-    response = answer_once(caller().client.id, act)
+    response = answer_once(caller().owner, act)
+    # A claim that had looked before the commit may be beginning its attempts at this moment.
+    own = (messages.c.client_id == wanted.client_id, messages.c.batch_id == wanted.id)
+    let_begun_end(world.database, world.clock, *own, lease_seconds=world.settings.lease_seconds)
     world.bell.ring()
     return response
 
@@ -172,7 +179,7 @@ def _stops(connection: Connection) -> frozenset[str]:
 
 def _is_stopped(batch: Batch, stops: frozenset[str]) -> bool:
     # Nothing stops test keys' messages, since nobody is texted.
-    return not batch.test and not stops.isdisjoint({PAUSE, f"{PAUSE}:{NAMES[batch.lane]}", CIRCUIT, ACCOUNT})
+    return not batch.test and not stops.isdisjoint({PAUSE, f"{PAUSE}:{name_of(batch.lane)}", CIRCUIT, ACCOUNT})
 
 
 def _wants_csv(query: schemas.RejectQuery) -> bool:

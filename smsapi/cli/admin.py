@@ -17,6 +17,8 @@ from smsapi.auth.models import MODES, SCOPES, ApiKey
 from smsapi.auth.quotas import POLICIES
 from smsapi.auth.schemas import MAX_OVERLAP_SECONDS, MAX_WEIGHT, check_country, check_limits, check_sender
 from smsapi.auth.views import present_client, present_key
+from smsapi.batches.of_key import cancel_all_of_key
+from smsapi.cli.offline import working_on
 from smsapi.clock import rfc3339
 from smsapi.db import Database
 from smsapi.errors import InvalidInput, SmsapiError, StoreUnavailable
@@ -129,7 +131,13 @@ def clients() -> None:
 @clients.command("create")
 @click.argument("name", callback=_name)
 @click.option("--default-sender", callback=_sender, help="The sender of messages that name none.")
-@click.option("--allowed-sender", "allowed_senders", multiple=True, callback=_sender, help="Only these senders.")
+@click.option(
+    "--allowed-sender",
+    "allowed_senders",
+    multiple=True,
+    callback=_sender,
+    help="Only these senders; without any, its default sender.",
+)
 @click.option("--allowed-country", "allowed_countries", multiple=True, callback=_countries, help="Only these, as US.")
 @click.option("--limit", "limits", multiple=True, callback=_limits, help='As "send=600 per minute; 10000 per day".')
 @click.option(
@@ -153,19 +161,19 @@ def create_client(
     """Make a client called NAME."""
     try:
         service.check_default_sender(default_sender, allowed_senders or None)
+        with open_database() as store, store.transaction() as connection:
+            made = service.create_client(
+                connection,
+                datetime.now(UTC),
+                name=name,
+                default_sender=default_sender,
+                allowed_senders=list(allowed_senders) or None,
+                allowed_countries=list(allowed_countries) or None,
+                limits=limits,
+                weight=weight,
+            )
     except InvalidInput as error:
         raise click.BadParameter(error.errors[0].message, param_hint="--default-sender") from None
-    with open_database() as store, store.transaction() as connection:
-        made = service.create_client(
-            connection,
-            datetime.now(UTC),
-            name=name,
-            default_sender=default_sender,
-            allowed_senders=list(allowed_senders) or None,
-            allowed_countries=list(allowed_countries) or None,
-            limits=limits,
-            weight=weight,
-        )
     shown = present_client(made)
     print_json(shown) if as_json else click.echo(f"Made client {shown['id']} ({name}).")
 
@@ -269,10 +277,20 @@ def _all(page_before: Callable[[UUID | None], Sequence[_T]], id_of: Callable[[_T
 
 @keys.command("revoke")
 @click.argument("key_id", callback=_id_of("key"))
-def revoke_key(*, key_id: UUID) -> None:
-    """Make the key KEY_ID, and its tokens, stop working at once."""
-    with open_database() as store, store.transaction() as connection:
-        service.revoke_key(connection, datetime.now(UTC), key_id, client_id=None)
+@click.option("--cancel-scheduled", is_flag=True, help="Cancel what waits of it, too: scheduled and queued messages.")
+def revoke_key(*, key_id: UUID, cancel_scheduled: bool) -> None:
+    """Make the key KEY_ID, and its tokens, stop working at once.
+
+    What was accepted with it is sent all the same, also what is scheduled, but with --cancel-scheduled.
+    """
+    with open_database() as store:
+        with store.transaction() as connection:
+            service.revoke_key(connection, datetime.now(UTC), key_id, client_id=None)
+            key = service.get_key(connection, key_id, client_id=None)
+        if cancel_scheduled:
+            by = {"by": "operator", "reason": "key_revoked"}
+            with working_on(store) as world:
+                cancel_all_of_key(world, key.client_id, key_id, by=by)
     click.echo(f"Revoked {show_id('key', key_id)}.")
 
 

@@ -1,5 +1,6 @@
 """The checks of ``smsapi doctor``: each looks at one thing that sending needs, and says what to do where it fails."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,7 +22,7 @@ from sqlalchemy.engine import make_url
 
 from smsapi import migrations
 from smsapi.cli.admin import open_database
-from smsapi.cli.queue import describe_stop
+from smsapi.cli.queue import describe_stop, describe_unknown
 from smsapi.clock import Clock
 from smsapi.db import Database
 from smsapi.ids import new_id, show_id
@@ -30,7 +31,8 @@ from smsapi.limits.redis import RedisStore
 from smsapi.limits.store import LimitStoreDown
 from smsapi.log import reason_of
 from smsapi.messages.backlog import LaneBacklog, measure
-from smsapi.messages.lanes import NAMES, TEST
+from smsapi.messages.lanes import NAMES, TEST, name_of
+from smsapi.messages.unknown import read_unknown
 from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, read_stops
 from smsapi.plivo.answers import parsed_object
 from smsapi.plivo.client import PLIVO_ORIGIN
@@ -46,6 +48,8 @@ LATE_SECONDS: Final = 60.0
 _WATCH_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 0.5
 _PATIENCE_SECONDS: Final = 5.0
+# Two or three looks at Plivo's list beyond its first.
+_UNKNOWN_LATE: Final = timedelta(minutes=5)
 # Plivo dates its answers to the second.
 _DATE_STEP: Final = timedelta(seconds=1)
 
@@ -261,7 +265,8 @@ def _judge_credit(account: Mapping[str, Any]) -> Verdict:
 def _check_public_url(patient: Patient) -> Verdict:
     url = patient.settings.public_url
     if url is None:
-        return skipped("SMSAPI_PUBLIC_URL is not set: Plivo is asked for no delivery reports")
+        said = "SMSAPI_PUBLIC_URL is not set: no delivery is ever known, and no STOP is heard."
+        return failed(said, "Set it to where Plivo reaches this service; without it messages stay sent for ever.")
     if not url.startswith("https:") and patient.settings.plivo_url is None:
         return failed("SMSAPI_PUBLIC_URL is not https: numbers would travel in the clear.", "Put TLS in front.")
     answered = patient.ask("GET", f"{url}/healthz")
@@ -271,6 +276,21 @@ def _check_public_url(patient: Patient) -> Verdict:
     if answered.response.status_code != HTTPStatus.OK or parsed_object(answered.response.content) != {"status": "ok"}:
         return failed(f"{url}/healthz answers {answered.response.status_code}, and not as this service.", advice)
     return passed(f"{url} leads to a service as this one")
+
+
+def _check_proxies(patient: Patient) -> Verdict:
+    settings = patient.settings
+    if settings.trusted_proxies:
+        return passed(f"X-Forwarded-For is believed of {settings.trusted_proxies} in front")
+    headers = {} if settings.metrics_token is None else {"Authorization": f"Bearer {settings.metrics_token}"}
+    answered = patient.ask("GET", f"{settings.public_url}/metrics", headers=headers)
+    if answered.response is None or answered.response.status_code != HTTPStatus.OK:
+        return skipped("the service's /metrics, which would tell, cannot be read from here")
+    found = re.search(rb"^smsapi_untrusted_forwarded_total (\S+)$", answered.response.content, re.MULTILINE)
+    if found is not None and float(found[1]) > 0:
+        said = "requests come with X-Forwarded-For, and no proxy is trusted: all callers have one address."
+        return failed(said, "Set SMSAPI_TRUSTED_PROXIES to how many stand in front.")
+    return passed("no request came with X-Forwarded-For")
 
 
 def _check_signature(patient: Patient) -> Verdict:
@@ -289,7 +309,7 @@ def _check_signature(patient: Patient) -> Verdict:
 def _post_receipt(patient: Patient, token: str) -> str:
     """Post a receipt, signed with this token, about a message that there is not; return the status or what failed."""
     url = f"{patient.settings.public_url}/plivo/status/{show_id('msg', new_id())}"
-    form, nonce = {"Status": "doctor"}, new_id().hex
+    form, nonce = {"Status": "doctor"}, str(new_id().int % 10**20)
     signature = sign_v3(
         method="POST", url=url, nonce=nonce, token=token, params={name: [value] for name, value in form.items()}
     )
@@ -310,7 +330,7 @@ def _check_dispatcher(patient: Patient) -> Verdict:
             patient.clock.sleep(_LOOK_SECONDS)
             if _moved(first, _look(store, patient.clock)[0]):
                 return passed("messages wait, and go on")
-    shown = ", ".join(NAMES[lane] for lane in late if lane not in stopped)
+    shown = ", ".join(name_of(lane) for lane in late if lane not in stopped)
     advice = "Run `smsapi worker`, or `smsapi serve` with SMSAPI_DISPATCH_THREADS above 0, on this database."
     return failed(f"messages have been due for over {LATE_SECONDS:g} s ({shown}), and none goes on.", advice)
 
@@ -327,8 +347,8 @@ def _look(store: Database, clock: Clock) -> tuple[Mapping[int, LaneBacklog], set
 
 def _moved(before: Mapping[int, LaneBacklog], after: Mapping[int, LaneBacklog]) -> bool:
     return any(
-        after[lane].waiting < each.waiting or after[lane].oldest_due_at != each.oldest_due_at
-        for lane, each in before.items()
+        now.waiting < each.waiting or now.oldest_due_at != each.oldest_due_at
+        for each, now in ((each, after.get(lane, LaneBacklog())) for lane, each in before.items())
         if each.waiting
     )
 
@@ -346,6 +366,18 @@ def _check_stops(_patient: Patient) -> Verdict:
     return failed(" ".join(describe_stop(gate) for gate in closed), " ".join(todo))
 
 
+def _check_unknown(patient: Patient) -> Verdict:
+    with open_database() as store, store.read() as connection:
+        unknown = read_unknown(connection)
+    now = patient.clock.now()
+    late = timedelta(seconds=patient.settings.reconcile_after_seconds) + _UNKNOWN_LATE
+    since = unknown.looked_for_since
+    if not unknown.held_because and (since is None or now - since <= late):
+        return passed(f"{unknown.count} unknown, none for long" if unknown.count else "no message is unknown")
+    advice = "Decide about those held: smsapi messages resolve ID." if unknown.held_because else "Mend what it says."
+    return failed(describe_unknown(unknown, now), advice)
+
+
 Check = tuple[str, Sequence[str], Callable[[Patient], Verdict]]
 # By name, in this order, after what each needs to have passed.
 CHECKS: Final[Sequence[Check]] = (
@@ -357,7 +389,9 @@ CHECKS: Final[Sequence[Check]] = (
     ("plivo", (), _check_plivo),
     ("plivo_clock", (), _check_plivo_clock),
     ("public_url", (), _check_public_url),
+    ("proxies", ("public_url",), _check_proxies),
     ("signature", ("public_url",), _check_signature),
     ("dispatcher", ("migrations",), _check_dispatcher),
     ("stops", ("migrations",), _check_stops),
+    ("unknown", ("migrations",), _check_unknown),
 )

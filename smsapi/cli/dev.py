@@ -82,6 +82,7 @@ def _settings(plivo_url: str, jwt_secret: str, public_url: str) -> Settings:
         plivo_url=plivo_url,
         public_url=public_url,
         jwt_secret=jwt_secret,
+        workers=1,
     )
 
 

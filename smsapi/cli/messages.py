@@ -18,12 +18,12 @@ from smsapi.errors import SmsapiError
 from smsapi.events.store import Event, list_events
 from smsapi.ids import read_id, show_id
 from smsapi.log import mask_numbers, scrub
-from smsapi.messages.lanes import NAMES
+from smsapi.messages.lanes import name_of
 from smsapi.messages.models import Message, message_attempts
 from smsapi.messages.present import present_event, present_message
 from smsapi.messages.statuses import FINAL, QUEUED, UNKNOWN
 from smsapi.messages.store import add_event, get_message, hold_message
-from smsapi.send.after import OUTCOMES, Outcome, resolve
+from smsapi.send.after import OUTCOMES, Outcome, resolve, wake_batch
 from smsapi.send.change import change
 from smsapi.settings import read_settings
 from smsapi.timekeeping import set_clock_of
@@ -60,7 +60,7 @@ def show(*, message_id: UUID, reveal: bool, as_json: bool) -> None:
         attempts, events = _attempts_of(connection, message_id), list_events(connection, message_id)
     shown = {
         "message": present_message(message) if reveal else _hide(present_message(message)),
-        "lane": NAMES[message.lane],
+        "lane": name_of(message.lane),
         "on_unknown": message.on_unknown,
         "due_at": _moment(message.due_at),
         "expires_at": _moment(message.expires_at),
@@ -102,8 +102,10 @@ def retry(*, message_id: UUID) -> None:
 )
 def resolve_message(*, message_id: UUID, outcome: Outcome) -> None:
     """Say what became of the message ID, whose outcome is unknown."""
-    with _opened_world() as world, world.database.transaction() as connection:
-        settled = resolve(world, connection, hold_message(connection, message_id), outcome, by=_BY)
+    with _opened_world() as world:
+        with world.database.transaction() as connection:
+            settled = resolve(world, connection, hold_message(connection, message_id), outcome, by=_BY)
+        wake_batch(world, settled)
     click.echo(f"{show_id('msg', message_id)} is {settled.status} now.")
 
 

@@ -1,18 +1,11 @@
 """``smsapi privacy``: what is stored of one person is erased at their request."""
 
-from typing import Any, Final
-
 import click
 
-from smsapi.app import build_deps
 from smsapi.cli.admin import as_json, open_database, print_json
+from smsapi.cli.offline import working_on
 from smsapi.privacy.service import Erased, erase_number
-from smsapi.settings import read_settings
 from smsapi.sms.phone import E164
-from smsapi.timekeeping import set_clock_of
-
-# Nothing here asks Plivo or signs a token, so that the database's setting is enough.
-_NEVER_USED: Final[dict[str, Any]] = {"plivo_auth_id": "MA" + "0" * 18, "plivo_auth_token": "-", "jwt_secret": "-" * 32}
 
 
 @click.group()
@@ -34,12 +27,8 @@ def erase(*, number: str, as_json: bool) -> None:
 
     Counts, segments and prices stay. It cannot be undone.
     """
-    with open_database() as store:
-        world = build_deps(read_settings(**_NEVER_USED), database=store, clock=set_clock_of(store))
-        try:
-            erased = erase_number(world, number)
-        finally:
-            world.executor.shutdown()
+    with open_database() as store, working_on(store) as world:
+        erased = erase_number(world, number)
     if as_json:
         print_json({"rows": dict(erased.rows), "canceled": erased.canceled, "left": erased.left})
         return

@@ -13,7 +13,10 @@ from smsapi.clock import Clock, rfc3339
 from smsapi.db import Database
 from smsapi.errors import SmsapiError
 from smsapi.messages.backlog import LaneBacklog, Unsettled, count_unsettled, measure
-from smsapi.messages.lanes import MARKETING, NAMES, OTP, TRANSACTIONAL
+from smsapi.messages.lanes import MARKETING, NAMES, OTP, TRANSACTIONAL, lane_of, name_of
+from smsapi.messages.models import messages
+from smsapi.messages.underway import let_begun_end
+from smsapi.messages.unknown import UnknownMessages, read_unknown
 from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, Gate, close_gate, open_gate, read_gates, read_stops
 from smsapi.pacing.tolls import ACCOUNT_SEGMENTS, REQUESTS, SENDER_PREFIX, tolls_of
 from smsapi.settings import Settings, read_settings
@@ -50,22 +53,24 @@ def status(*, as_json: bool) -> None:
     with open_database() as store, store.read() as connection:
         now = set_clock_of(store).now()
         lanes, unsettled = measure(connection, now), count_unsettled(connection, now)
-        stops = read_stops(connection)
+        stops, unknown = read_stops(connection), read_unknown(connection)
     paces = paces_of(settings)
     if as_json:
         print_json(
             {
                 "at": rfc3339(now),
-                "lanes": {NAMES[lane]: _present_lane(backlog, now) for lane, backlog in lanes.items()},
+                "lanes": {name_of(lane): _present_lane(backlog, now) for lane, backlog in lanes.items()},
                 "sending": unsettled.sending,
                 "unknown": unsettled.in_doubt + unsettled.held,
                 "held": unsettled.held,
+                "unknown_because": _present_unknown(unknown, now),
                 "stops": [_present_stop(gate) for gate in stops],
                 "paces": paces,
             }
         )
         return
-    for line in (*_table(lanes, now), _underway(unsettled), *map(describe_stop, stops), _describe_paces(paces)):
+    why = [line for line in (describe_unknown(unknown, now),) if line]
+    for line in (*_table(lanes, now), _underway(unsettled), *why, *map(describe_stop, stops), _describe_paces(paces)):
         click.echo(line)
 
 
@@ -82,15 +87,20 @@ def _reason(_context: click.Context, _option: click.Parameter, value: str | None
 def pause(*, lane: str | None, reason: str | None) -> None:
     """Hold messages back, in every process and at once, until they are resumed.
 
-    They are still taken: a caller who waits gets 202. What is in a call to Plivo already is sent. Messages of test keys
-    are not held.
+    They are still taken: a caller who waits gets 202. What is in a call to Plivo already is sent, and is waited for,
+    two seconds at most: once this command is done, no further call begins. Messages of test keys are not held.
     """
-    key = _pause_of(lane)
-    with open_database() as store, store.transaction() as connection:
-        now, before = set_clock_of(store).now(), read_gates(connection, [key]).get(key)
-        detail = {"since": rfc3339(now), "by": "operator", "reason": reason} if before is None else before.detail
-        if before is None or reason is not None:
-            close_gate(store, connection, key, {**detail, "reason": reason})
+    key, lease = _pause_of(lane), read_settings().lease_seconds
+    with open_database() as store:
+        clock = set_clock_of(store)
+        with store.transaction() as connection:
+            before = read_gates(connection, [key]).get(key)
+            fresh = {"since": rfc3339(clock.now()), "by": "operator", "reason": reason}
+            detail = fresh if before is None else before.detail
+            if before is None or reason is not None:
+                close_gate(store, connection, key, {**detail, "reason": reason})
+        of_lane = () if lane is None else (messages.c.lane == lane_of(lane, test=False),)
+        let_begun_end(store, clock, *of_lane, lease_seconds=lease)
     if before is not None:
         click.echo(f"{_subject(lane)} was paused already, since {before.detail.get('since', 'some time')}.")
         return
@@ -191,6 +201,30 @@ def describe_stop(gate: Gate) -> str:
     return f"Paused: {subject}, {since}, by {detail.get('by', 'somebody')}{reason}. To go on: {_resuming(gate.key)}"
 
 
+def describe_unknown(unknown: UnknownMessages, now: datetime) -> str:
+    """Return sentences that say how long messages have been unknown and why; empty where none is."""
+    if unknown.oldest_at is None:
+        return ""
+    said = [f"The oldest unknown message is so since {rfc3339(unknown.oldest_at)} ({_age(unknown, now):.0f} s)."]
+    if unknown.trouble is not None:
+        said.append(f"{unknown.trouble.reason}, since {unknown.trouble.since}.")
+    said += [f"Held for a person: {count} ({reason})." for reason, count in unknown.held_because.items()]
+    return " ".join(said)
+
+
+def _age(unknown: UnknownMessages, now: datetime) -> float:
+    return 0.0 if unknown.oldest_at is None else max(0.0, (now - unknown.oldest_at).total_seconds())
+
+
+def _present_unknown(unknown: UnknownMessages, now: datetime) -> dict[str, Any]:
+    trouble = unknown.trouble
+    return {
+        "oldest_seconds": round(_age(unknown, now), 3),
+        "list": None if trouble is None else {"reason": trouble.reason, "since": trouble.since},
+        "held": dict(unknown.held_because),
+    }
+
+
 def _present_stop(gate: Gate) -> dict[str, Any]:
     return {
         "gate": gate.key,
@@ -232,7 +266,7 @@ def _table(lanes: Mapping[int, LaneBacklog], now: datetime) -> Sequence[str]:
     rows = [("lane", "waiting", "oldest", "later")]
     for lane, backlog in lanes.items():
         oldest = f"{backlog.age_seconds(now):.0f} s" if backlog.waiting else "-"
-        rows.append((NAMES[lane], str(backlog.waiting), oldest, str(backlog.later)))
+        rows.append((name_of(lane), str(backlog.waiting), oldest, str(backlog.later)))
     return [f"{name:<15}{waiting:>9}{oldest:>12}{later:>9}" for name, waiting, oldest, later in rows]
 
 

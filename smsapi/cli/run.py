@@ -39,7 +39,15 @@ def serve(*, bind: str | None) -> None:
     settings = _checked_settings()
     _check_free(settings.bind)
     _share_metrics()
-    gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:smsapi.serving", "smsapi.serving:application()"]
+    gunicorn = [
+        sys.executable,
+        "-P",
+        "-m",
+        "smsapi.serving",
+        "-c",
+        "python:smsapi.serving",
+        "smsapi.serving:application()",
+    ]
     os.execv(sys.executable, gunicorn)  # noqa: S606 - our own interpreter and arguments
 
 
@@ -58,7 +66,7 @@ def worker(*, processes: int, threads: int | None) -> None:
         _share_metrics()
     # How often its idle thread looks whether it has to stop, in milliseconds; read when dramatiq is loaded.
     os.environ.setdefault("dramatiq_worker_timeout", "100")
-    dramatiq = [sys.executable, "-m", "smsapi.working", f"--processes={processes}"]
+    dramatiq = [sys.executable, "-P", "-m", "smsapi.working", f"--processes={processes}"]
     os.execv(sys.executable, dramatiq)  # noqa: S606 - our own interpreter and arguments
 
 

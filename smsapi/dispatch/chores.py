@@ -1,13 +1,16 @@
 """What is done with a message that needs a look and is not to be sent, by how it stands."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from uuid import UUID
 
 from sqlalchemy import Connection, update
 
 from smsapi.deps import Deps
+from smsapi.dispatch.aside import set_aside
 from smsapi.dispatch.claims import Chore, Claim, claim_chores
-from smsapi.messages.models import Message, messages
-from smsapi.messages.statuses import SENDING, SENT, UNKNOWN, WAITING
+from smsapi.errors import Unavailable
+from smsapi.messages.models import CHORE, Message, messages
+from smsapi.messages.statuses import SENDING, SENT, STATUSES, UNKNOWN, WAITING
 from smsapi.messages.store import lock_message
 from smsapi.receipts.overdue import ask_for_overdue
 from smsapi.receipts.simulated import play_receipts
@@ -25,6 +28,8 @@ def run_chore(world: Deps, claim: Claim) -> None:
         message = lock_message(connection, claim.message_id)
         if message is None or message.epoch != claim.epoch:
             return
+        if message.status not in STATUSES:
+            raise ValueError("the status is one of a newer release")
         if message.status == UNKNOWN or (message.status == SENT and not message.test):
             # What its sender learnt after all came between the claim and here, and says when it is looked into.
             return
@@ -43,12 +48,12 @@ def _let_be(connection: Connection, message: Message) -> None:
 
 
 def run_chores(world: Deps, stopping: Callable[[], bool]) -> None:
-    """Do all that is due and neither unknown nor unreported."""
+    """Do all that is due and neither unknown nor unreported; what cannot be handled is set aside."""
     while not stopping():
         claims = _claim(world, Chore.OTHER, _AT_ONCE)
         for claim in claims:
             world.checkpoint("chore.claimed")
-            run_chore(world, claim)
+            _try(world, [claim], lambda claims: run_chore(world, claims[0]), Chore.OTHER)
             world.checkpoint("chore.committed")
         if len(claims) < _AT_ONCE:
             break
@@ -61,7 +66,7 @@ def reconcile_due(world: Deps, stopping: Callable[[], bool]) -> int:
         claims = _claim(world, Chore.DOUBT, _ASKED_AT_ONCE)
         if not claims:
             break
-        reconcile(world, {claim.message_id: claim.epoch for claim in claims}, stopping)
+        _try(world, claims, lambda some: reconcile(world, _held(some), stopping), Chore.DOUBT)
         looked_at += len(claims)
     return looked_at
 
@@ -73,8 +78,34 @@ def ask_for_reports(world: Deps, stopping: Callable[[], bool]) -> int:
     """
     claims = _claim(world, Chore.NO_REPORT, _ASKED_AT_ONCE)
     if claims:
-        ask_for_overdue(world, {claim.message_id: claim.epoch for claim in claims}, stopping)
+        _try(world, claims, lambda some: ask_for_overdue(world, _held(some), stopping), Chore.NO_REPORT)
     return len(claims)
+
+
+def _held(claims: Sequence[Claim]) -> Mapping[UUID, int]:
+    return {claim.message_id: claim.epoch for claim in claims}
+
+
+def _try(world: Deps, claims: Sequence[Claim], act: Callable[[Sequence[Claim]], object], chore: Chore) -> None:
+    """Do it for all at once; where that fails, for each half of them, until the one that fails is alone and set aside.
+
+    What was done before it failed is not done again: that moved the epoch, or the status.
+    """
+    try:
+        act(claims)
+    except Unavailable:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+        if len(claims) == 1:
+            (claim,) = claims
+            still = (messages.c.epoch == claim.epoch, CHORE)
+            set_aside(world, claim.message_id, error, what=chore.value, still=still)
+            return
+    else:
+        return
+    half = len(claims) // 2
+    for some in (claims[:half], claims[half:]):
+        _try(world, some, act, chore)
 
 
 def _claim(world: Deps, chore: Chore, limit: int) -> Sequence[Claim]:

@@ -12,14 +12,18 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from smsapi.deps import Deps
-from smsapi.dispatch.claims import Taken, claim_to_send
+from smsapi.dispatch.claims import Taken, claim_one_by_one, claim_to_send
 from smsapi.dispatch.turns import Turns
+from smsapi.errors import Unavailable
+from smsapi.log import get_logger
 from smsapi.lookout import SWEEPS_MISSED
 from smsapi.messages.flows import Flow, Work, find_work
-from smsapi.messages.lanes import NAMES, OTP, TEST
+from smsapi.messages.lanes import OTP, TEST, name_of
 from smsapi.pacing.gates import PAUSE, Closed
 from smsapi.pacing.tolls import CATCH_UP_SECONDS, SENDER_PREFIX
 from smsapi.send.begin import Begun
+
+log = get_logger()
 
 # While there is work: new flows that nobody rang for are found this soon.
 _LOOK_AGAIN_SECONDS: Final = 0.25
@@ -138,7 +142,14 @@ class Desk:
             if flow is None:
                 return
             limit = self._room(flow.lane)
-            taken = self._claim(flow, limit)
+            try:
+                taken = self._claim(flow, limit)
+            except Unavailable:
+                raise
+            except Exception:  # the others go on; it comes back with the next look
+                log.exception("flow_failed", lane=flow.lane)
+                self._flows.remove(flow)
+                continue
             self._ready.extend(taken.begun)
             self._others += sum(begun.message.lane != OTP for begun in taken.begun)
             if taken.closed is not None:
@@ -152,8 +163,13 @@ class Desk:
     def _claim(self, flow: Flow, limit: int) -> Taken:
         world = self._world
         world.checkpoint("claim.before")
-        with world.database.transaction() as connection:
-            taken = claim_to_send(world, connection, flow, world.clock.now(), limit=limit)
+        try:
+            with world.database.transaction() as connection:
+                taken = claim_to_send(world, connection, flow, world.clock.now(), limit=limit)
+        except Unavailable:
+            raise
+        except Exception:  # noqa: BLE001 - one of them cannot be handled, and says why when it comes alone
+            taken = claim_one_by_one(world, flow, world.clock.now(), limit=limit)
         world.checkpoint("claim.committed")
         return taken
 
@@ -181,7 +197,7 @@ class Desk:
     def _is_closed(self, flow: Flow) -> bool:
         if flow.lane == TEST or not self._closed:
             return False
-        own = {f"{SENDER_PREFIX}{flow.sender}", f"{PAUSE}:{NAMES[flow.lane]}"}
+        own = {f"{SENDER_PREFIX}{flow.sender}", f"{PAUSE}:{name_of(flow.lane)}"}
         return any(key in own or not key.startswith((SENDER_PREFIX, f"{PAUSE}:")) for key in self._closed)
 
     def _remember(self, closed: Closed) -> None:

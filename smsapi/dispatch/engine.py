@@ -8,6 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import dramatiq
@@ -15,6 +16,7 @@ from dramatiq.brokers.stub import StubBroker
 from sqlalchemy import Select
 
 from smsapi.batches.maker import NEXT_BATCH, lookout_for_batches
+from smsapi.batches.store import canceled_among
 from smsapi.deps import Deps
 from smsapi.dispatch.chores import ask_for_reports, reconcile_due, run_chores
 from smsapi.dispatch.desk import Desk
@@ -36,6 +38,7 @@ log = get_logger()
 
 _QUEUE = "messages"
 _STOPPING_SECONDS = 0.005
+_AFTER_A_FAILURE_SECONDS = 1.0
 
 
 class Dispatcher:
@@ -134,7 +137,8 @@ class Dispatcher:
     def _run_due(self) -> None:
         # Released before looking: a message stored after the look rings again, and is found.
         self._hinted.release()
-        self._guarded("dispatch_waits", self._drain)
+        with suppress(Exception):
+            self._guarded("dispatch_waits", self._drain)
 
     def _drain(self) -> None:
         while not self._stopping.is_set():
@@ -150,7 +154,7 @@ class Dispatcher:
 
     def _send(self, begun: Begun) -> None:
         try:
-            run(self._world, begun, wait_until=self._world.clock.now())
+            run(self._world, begun, wait_until=self._world.clock.now(), canceled_among=canceled_among)
         except Unavailable:
             raise
         except Exception:  # the others are sent all the same; this one comes back when its lease ends
@@ -176,13 +180,16 @@ class Dispatcher:
     def _look_in_time(self) -> None:
         """Look for messages when the next one is due or a gate opens, and where no sweep has come."""
         while not self._stopping.is_set():
-            rest = self._desk.seconds_to_rest()
+            rest = _AFTER_A_FAILURE_SECONDS
+            # The thread must live on, whatever is raised, also by what is said of it.
+            with suppress(Exception):
+                rest = self._desk.seconds_to_rest()
+                if rest <= 0:
+                    self._guarded("sweep_waits", self._look)
             if rest > 0:
                 # Nudged, it may have to rest less long than it knew.
                 self._nudged.wait(rest)
                 self._nudged.clear()
-            else:
-                self._guarded("sweep_waits", self._look)
 
     def _guarded(self, waits: str, act: Callable[[], None]) -> None:
         try:

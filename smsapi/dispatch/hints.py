@@ -91,7 +91,11 @@ class Hints:
             self._rung.wait()
             # Before telling: who rings while this hint is on its way may have stored after it was heard.
             self._rung.clear()
-            self._stopping.wait(_COALESCE_SECONDS if self._tell() else _TRY_AGAIN_SECONDS)
+            rest = _TRY_AGAIN_SECONDS
+            # The thread must live on, whatever is raised, also by what is said of it.
+            with suppress(Exception):
+                rest = _COALESCE_SECONDS if self._tell() else rest
+            self._stopping.wait(rest)
         if self._rung.is_set():
             self._tell()
 

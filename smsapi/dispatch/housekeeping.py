@@ -17,6 +17,8 @@ log = get_logger()
 
 _EVERY: Final = timedelta(minutes=10)
 _AFTER_A_FAILURE: Final = timedelta(minutes=1)
+# Any fixed number, as long as nobody else locks it in this database.
+LOCK: Final = 8_731_402_219
 
 
 class _Housekeeper:
@@ -29,7 +31,9 @@ class _Housekeeper:
         now = self._world.clock.now()
         if self._next is None or now >= self._next:
             self._next = now + _AFTER_A_FAILURE
-            done = [self._do(act, stopping) for act in (_forget_keys, erase_old, forget_old_events, forget_abandoned)]
+            with self._world.database.exclusive(LOCK) as is_ours:
+                # One that fails keeps no other from being done.
+                done = [is_ours and self._do(act, stopping) for act in _ACTS]
             if all(done):
                 self._next = now + _EVERY
         return (self._next - now).total_seconds()
@@ -47,7 +51,10 @@ class _Housekeeper:
 
 
 def lookout_for_housekeeping(world: Deps) -> Lookout:
-    """Return what does the housekeeping: at once, every ten minutes, and a minute after it failed."""
+    """Return what does the housekeeping: at once, every ten minutes, and a minute after it failed.
+
+    One process at a time: where another is at it, it is asked again a minute later.
+    """
     return Lookout("housekeeping", _Housekeeper(world).look, longest_seconds=world.settings.dispatch_sweep_seconds)
 
 
@@ -56,3 +63,6 @@ def _forget_keys(world: Deps, stopping: Callable[[], bool]) -> None:
     while forgotten == FORGET_BATCH and not stopping():
         with world.database.transaction() as connection:
             forgotten = forget_expired(connection, world.clock.now())
+
+
+_ACTS: Final = (_forget_keys, erase_old, forget_old_events, forget_abandoned)

@@ -19,6 +19,10 @@ _Taker = TypeVar("_Taker", bound=Hashable)
 LANE_SHARES: Final = {OTP: 100, TRANSACTIONAL: 10, MARKETING: 1, TEST: 1}
 
 
+# Of a lane that a newer release fills and this one does not know.
+_OTHER_SHARE: Final = 1
+
+
 class Turns:
     """Not thread-safe: its owner holds a lock."""
 
@@ -42,7 +46,7 @@ class Turns:
 
     def count(self, flow: Flow, segments: int) -> None:
         """Count what the flow was given."""
-        self._lanes.count(flow.lane, segments, LANE_SHARES[flow.lane])
+        self._lanes.count(flow.lane, segments, LANE_SHARES.get(flow.lane, _OTHER_SHARE))
         self._clients.setdefault(flow.lane, _Strides()).count(flow.client_id, segments, flow.weight)
 
 

@@ -13,6 +13,7 @@ KINDS: Final = (
     "message.expired",
     "message.canceled",
     "message.unknown",
+    "message.deferred",
     "message.redacted",
     "message.received",
     "optout.created",

@@ -6,7 +6,7 @@ from typing import Any
 from marshmallow import fields, post_load, validate
 
 from smsapi.inbound.service import Filter
-from smsapi.web.fields import Line, Moment, StrictSchema
+from smsapi.web.fields import Moment, SenderOrPhone, StrictSchema
 from smsapi.web.pagination import Page, PageQuery
 
 
@@ -66,8 +66,8 @@ class InboundQuery:
 class InboundQuerySchema(PageQuery):
     """The query of the list of inbound messages."""
 
-    from_ = Line(data_key="from", maximum=21)
-    to = Line(maximum=21)
+    from_ = SenderOrPhone(data_key="from")
+    to = SenderOrPhone()
     created_after = Moment()
     created_before = Moment()
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, false, or_, select, update
 
-from smsapi.auth.models import Caller, clients
+from smsapi.auth.models import Caller, clients, senders_of
 from smsapi.clock import rfc3339
 from smsapi.deps import Deps
 from smsapi.errors import NotFound
@@ -80,12 +80,12 @@ def _words_of_client(connection: Connection, client_id: UUID | None) -> Sequence
 
 
 def _store(connection: Connection, world: Deps, received: Received) -> Inbound | None:
-    message_id, client_id = _last_outbound(connection, received)
+    message_id, client_id = _owner_of(connection, received, world.settings.plivo_sender_id)
     now = world.clock.now()
     inbound = Inbound(
         id=new_id(),
         provider_uuid=received.provider_uuid,
-        client_id=client_id or _client_of_sender(connection, received.to),
+        client_id=client_id,
         message_id=message_id,
         from_number=received.sender,
         to_number=received.to,
@@ -104,20 +104,33 @@ def _store(connection: Connection, world: Deps, received: Received) -> Inbound |
     return inbound if connection.execute(statement, asdict(inbound)).first() is not None else None
 
 
-def _last_outbound(connection: Connection, received: Received) -> tuple[UUID | None, UUID | None]:
-    """Return the last live message that left us between the two numbers, and its client."""
+def _owner_of(connection: Connection, received: Received, of_service: str | None) -> tuple[UUID | None, UUID | None]:
+    """Return the message that the text answers, and the client that it is for; None where there is none.
+
+    The client is one that may send from the number that was texted: of several, the one that last did so to this
+    person, and otherwise the only one that names the number. What somebody else sent from it makes it nobody else's.
+    """
+    found = connection.execute(select(clients.c.id, clients.c.default_sender, clients.c.allowed_senders)).all()
+    number = received.to
+    may = [row.id for row in found if number in senders_of(row.default_sender, row.allowed_senders, of_service)]
+    named = [row.id for row in found if number == row.default_sender or number in (row.allowed_senders or ())]
+    message_id, client_id = _last_outbound(connection, received, may or None)
+    if client_id is not None:
+        return message_id, client_id
+    return None, named[0] if len(named) == 1 else None
+
+
+def _last_outbound(
+    connection: Connection, received: Received, of: Sequence[UUID] | None
+) -> tuple[UUID | None, UUID | None]:
+    """Return the last live message of these clients (None: of any) between the two numbers, and its client."""
     rows = messages.c
     between = (rows.to_number == received.sender, rows.sender == received.to, ~rows.test, rows.attempts > 0)
     query = select(rows.id, rows.client_id).where(*between).order_by(rows.id.desc()).limit(1)
+    if of is not None:
+        query = query.where(rows.client_id.in_(of))
     found = connection.execute(query).first()
     return (None, None) if found is None else (found.id, found.client_id)
-
-
-def _client_of_sender(connection: Connection, number: str) -> UUID | None:
-    """Return the one client that names the number among its senders; several, or none, is nobody."""
-    rows = connection.execute(select(clients.c.id, clients.c.default_sender, clients.c.allowed_senders))
-    named = [row.id for row in rows if number == row.default_sender or number in (row.allowed_senders or ())]
-    return named[0] if len(named) == 1 else None
 
 
 def _tell(connection: Connection, inbound: Inbound) -> None:
@@ -144,8 +157,8 @@ def _obey(connection: Connection, inbound: Inbound, reading: Reading, *, source:
     if reading.wish == "optout":
         client_id = inbound.client_id if reading.is_of_client else None
         scope = Scope(number=inbound.from_number, client_id=client_id, sender=inbound.to_number)
-        opt_out(connection, scope, source=source, at=at, evidence=evidence)
         hold_waiting(connection, inbound.from_number)
+        opt_out(connection, scope, source=source, at=at, evidence=evidence)
     elif reading.wish == "optin":
         scopes = said_by_recipient(connection, number=inbound.from_number, sender=inbound.to_number)
         opt_in(connection, scopes, source=source, at=at, evidence=evidence)
@@ -213,10 +226,17 @@ def _may_read(caller: Caller) -> ColumnElement[bool]:
     return or_(own, inbound_messages.c.client_id.is_(None)) if "admin" in caller.scopes else own
 
 
-def forget_number(connection: Connection, number: str) -> int:
-    """Erase what the number texted to us, and the number itself; return from how many inbound messages."""
+def forget_number(connection: Connection, number: str, *, limit: int) -> int:
+    """Erase what the number texted to us, and the number itself; return from how many inbound messages.
+
+    With as many as ``limit`` there may be more.
+    """
     rows = inbound_messages.c
-    return connection.execute(update(inbound_messages).where(rows.from_number == number).values(_ERASED)).rowcount
+    some = select(rows.id).where(rows.from_number == number).order_by(rows.id).limit(limit).with_for_update()
+    ids = connection.execute(some).scalars().all()
+    if not ids:
+        return 0
+    return connection.execute(update(inbound_messages).where(rows.id.in_(ids)).values(_ERASED)).rowcount
 
 
 def forget_old(connection: Connection, client_id: UUID | None, until: datetime, *, limit: int) -> int:

@@ -3,11 +3,14 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from smsapi.clock import Clock
 from smsapi.limits.gcra import SECOND_US, Charge, Verdict, Window
 from smsapi.limits.store import LimitStore, LimitStoreDown, now_us
 from smsapi.log import get_logger
+
+_T = TypeVar("_T")
 
 
 class FallbackStore:
@@ -24,10 +27,8 @@ class FallbackStore:
     def __init__(
         self, primary: LimitStore, spare: LimitStore, *, shares: int, clock: Clock, retry_seconds: float = 1.0
     ) -> None:
-        if shares < 1:
-            raise ValueError("a fallback needs at least one share")
         self._primary = primary
-        self._spare = spare
+        self._spare = ShareStore(spare, shares=shares)
         self._shares = shares
         self._clock = clock
         self._retry_us = int(retry_seconds * SECOND_US)
@@ -46,25 +47,33 @@ class FallbackStore:
 
     def spend(self, charges: Sequence[Charge], *, once: str | None = None) -> Verdict:
         """Decide and spend all charges on whichever store is in charge; see ``LimitStore.spend``."""
-        return self._ask(lambda store, held: store.spend(held, once=once), charges)
+        return self._ask(lambda store: store.spend(charges, once=once))
+
+    def decide_each(
+        self, groups: Sequence[Sequence[Charge]], *, spend: bool, once: str | None = None
+    ) -> Sequence[Verdict]:
+        """Decide each group on whichever store is in charge; see ``LimitStore.decide_each``."""
+        return self._ask(lambda store: store.decide_each(groups, spend=spend, once=once))
+
+    def give_back(self, charges: Sequence[Charge], *, once: str | None = None, seconds_ago: float = 0.0) -> None:
+        """Undo what was spent, on whichever store is in charge; see ``LimitStore.give_back``."""
+        self._ask(lambda store: store.give_back(charges, once=once, seconds_ago=seconds_ago))
 
     def peek(self, charges: Sequence[Charge]) -> Verdict:
         """Return the standing of all charges on whichever store is in charge; spends nothing."""
-        return self._ask(lambda store, held: store.peek(held), charges)
+        return self._ask(lambda store: store.peek(charges))
 
-    def _ask(self, act: Callable[[LimitStore, Sequence[Charge]], Verdict], charges: Sequence[Charge]) -> Verdict:
+    def _ask(self, act: Callable[[LimitStore], _T]) -> _T:
         if self._may_try():
             try:
-                verdict = act(self._primary, charges)
+                found = act(self._primary)
             except LimitStoreDown as down:
                 self._note(down)
             else:
                 if self._failed_at_us is not None:
                     self._note(None)
-                return verdict
-        verdict = act(self._spare, [_share(charge, self._shares) for charge in charges])
-        items = (item._replace(quota=charge.window.quota) for item, charge in zip(verdict.items, charges, strict=True))
-        return verdict._replace(items=tuple(items))
+                return found
+        return act(self._spare)
 
     def _may_try(self) -> bool:
         with self._lock:
@@ -86,6 +95,48 @@ class FallbackStore:
             get_logger().warning("limit_store_down", reason=str(failure), shares=self._shares)
         elif failure is None and was_degraded:
             get_logger().info("limit_store_back")
+
+
+class ShareStore:
+    """A ``LimitStore`` that gives out of ``store`` this process's part of each quota; ``shares`` processes have one.
+
+    For processes that share no store. Each has at least one unit, and together they let no more through than the limit
+    where that is no less than their number. Verdicts name the full quota; what remains is what this process has left.
+    Raises ``ValueError`` for no shares.
+    """
+
+    def __init__(self, store: LimitStore, *, shares: int) -> None:
+        if shares < 1:
+            raise ValueError("a limit needs at least one share")
+        self._store = store
+        self._shares = shares
+
+    def spend(self, charges: Sequence[Charge], *, once: str | None = None) -> Verdict:
+        """Decide and spend all charges on this process's part; see ``LimitStore.spend``."""
+        return _named_whole(self._store.spend(self._shared(charges), once=once), charges)
+
+    def decide_each(
+        self, groups: Sequence[Sequence[Charge]], *, spend: bool, once: str | None = None
+    ) -> Sequence[Verdict]:
+        """Decide each group on this process's part; see ``LimitStore.decide_each``."""
+        verdicts = self._store.decide_each([self._shared(charges) for charges in groups], spend=spend, once=once)
+        return [_named_whole(verdict, charges) for charges, verdict in zip(groups, verdicts, strict=True)]
+
+    def give_back(self, charges: Sequence[Charge], *, once: str | None = None, seconds_ago: float = 0.0) -> None:
+        """Undo what was spent on this process's part; see ``LimitStore.give_back``."""
+        self._store.give_back(self._shared(charges), once=once, seconds_ago=seconds_ago)
+
+    def peek(self, charges: Sequence[Charge]) -> Verdict:
+        """Return the standing of all charges on this process's part; spends nothing."""
+        return _named_whole(self._store.peek(self._shared(charges)), charges)
+
+    def _shared(self, charges: Sequence[Charge]) -> Sequence[Charge]:
+        return [_share(charge, self._shares) for charge in charges]
+
+
+def _named_whole(verdict: Verdict, charges: Sequence[Charge]) -> Verdict:
+    items = (item._replace(quota=charge.window.quota) for item, charge in zip(verdict.items, charges, strict=True))
+    return verdict._replace(items=tuple(items))
 
 
 def _share(charge: Charge, shares: int) -> Charge:

@@ -162,6 +162,16 @@ def decide(
     return findings, written
 
 
+def given_back(tally: Tally | None, charge: Charge, now_us: int, *, ago_us: int) -> Tally | None:
+    """Return a key's tally without a charge that was spent on it so many microseconds ago; None where that clears it.
+
+    What has drained of the charge since then is not given back a second time: whoever spends and takes back never has
+    more than the quota.
+    """
+    debt = debt_us(tally, charge.window, now_us) - max(0, charge.cost_us - max(0, ago_us))
+    return Tally(now_us + debt, charge.window.interval_us) if debt > 0 else None
+
+
 def _wait_us(charge: Charge, debt: int) -> int:
     burst = charge.window.burst_us
     if debt <= burst and burst:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Sequence
 
 from smsapi.clock import Clock
-from smsapi.limits.gcra import SECOND_US, Charge, Tally, Verdict, decide, verdict_of
+from smsapi.limits.gcra import SECOND_US, Charge, Tally, Verdict, decide, given_back, verdict_of
 from smsapi.limits.store import fingerprint, now_us
 
 
@@ -32,23 +32,54 @@ class MemoryStore:
 
     def spend(self, charges: Sequence[Charge], *, once: str | None = None) -> Verdict:
         """Decide and spend all charges, all or nothing; see ``LimitStore.spend``. Never raises ``LimitStoreDown``."""
-        marks = {} if once is None else {c.key: fingerprint(c.key, once) for c in charges if c.once_seconds}
         with self._lock:
             now = now_us(self._clock)
             self._sweep(now)
-            paid = {key for key, mark in marks.items() if self._is_live(mark, now)}
-            findings, written = decide(charges, self._tallies, now, paid=paid)
-            if not any(finding.wait_us for finding in findings):
-                for charge in charges:
-                    if charge.once_seconds and charge.key in marks and charge.key not in paid:
-                        written[marks[charge.key]] = Tally(now + charge.once_seconds * SECOND_US, 1)
-                self._write(written)
-        return verdict_of(charges, findings)
+            return self._spend(charges, now, once)
+
+    def decide_each(
+        self, groups: Sequence[Sequence[Charge]], *, spend: bool, once: str | None = None
+    ) -> Sequence[Verdict]:
+        """Decide each group by itself, all in one step; see ``LimitStore.decide_each``. Never raises."""
+        with self._lock:
+            now = now_us(self._clock)
+            self._sweep(now)
+            return [self._spend(charges, now, once) if spend else self._peek(charges, now) for charges in groups]
+
+    def give_back(self, charges: Sequence[Charge], *, once: str | None = None, seconds_ago: float = 0.0) -> None:
+        """Undo what was spent; see ``LimitStore.give_back``. Never raises ``LimitStoreDown``."""
+        with self._lock:
+            now = now_us(self._clock)
+            for charge in charges:
+                if once is not None and charge.once_seconds:
+                    mark = fingerprint(charge.key, once)
+                    if not self._is_live(mark, now):
+                        continue
+                    del self._tallies[mark]
+                left = given_back(self._tallies.get(charge.key), charge, now, ago_us=int(seconds_ago * SECOND_US))
+                if left is not None:
+                    self._tallies[charge.key] = left
+                else:
+                    self._tallies.pop(charge.key, None)
 
     def peek(self, charges: Sequence[Charge]) -> Verdict:
         """Return the standing of all charges without spending; never raises ``LimitStoreDown``."""
         with self._lock:
-            findings, _ = decide(charges, self._tallies, now_us(self._clock), spend=False)
+            return self._peek(charges, now_us(self._clock))
+
+    def _peek(self, charges: Sequence[Charge], now: int) -> Verdict:
+        findings, _ = decide(charges, self._tallies, now, spend=False)
+        return verdict_of(charges, findings)
+
+    def _spend(self, charges: Sequence[Charge], now: int, once: str | None) -> Verdict:
+        marks = {} if once is None else {c.key: fingerprint(c.key, once) for c in charges if c.once_seconds}
+        paid = {key for key, mark in marks.items() if self._is_live(mark, now)}
+        findings, written = decide(charges, self._tallies, now, paid=paid)
+        if not any(finding.wait_us for finding in findings):
+            for charge in charges:
+                if charge.once_seconds and charge.key in marks and charge.key not in paid:
+                    written[marks[charge.key]] = Tally(now + charge.once_seconds * SECOND_US, 1)
+            self._write(written)
         return verdict_of(charges, findings)
 
     def _is_live(self, mark: str, now: int) -> bool:

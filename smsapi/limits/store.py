@@ -31,6 +31,24 @@ class LimitStore(Protocol):
         """
         ...
 
+    def decide_each(
+        self, groups: Sequence[Sequence[Charge]], *, spend: bool, once: str | None = None
+    ) -> Sequence[Verdict]:
+        """Decide each group of charges as ``spend`` decides one, or ``peek``, in their order; return their verdicts.
+
+        Many of them cost few round trips. Others may spend between two groups, never within one. Raises
+        ``LimitStoreDown``; some groups may have been spent then.
+        """
+        ...
+
+    def give_back(self, charges: Sequence[Charge], *, once: str | None = None, seconds_ago: float = 0.0) -> None:
+        """Undo what was spent by these charges so many seconds ago, and forget the token with it.
+
+        What has drained since is not given back again. With ``once``, a charge whose token is not remembered for its
+        key was not spent, or was given back, and is passed over. Raises ``LimitStoreDown``.
+        """
+        ...
+
     def peek(self, charges: Sequence[Charge]) -> Verdict:
         """Return the verdict that ``spend`` would give, with the standings as they are now; spends nothing.
 

@@ -33,7 +33,7 @@ def decide(message_id: str, decision: Callable[[Deps, Connection, Message], Mess
     def act(connection: Connection) -> Answer:
         return answer(present_message(decision(world, connection, hold_message(connection, found.id))))
 
-    return answer_once(who.client.id, act)
+    return answer_once(who.owner, act)
 
 
 def by_caller() -> dict[str, Any]:

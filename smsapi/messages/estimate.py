@@ -7,12 +7,13 @@ from typing import Final
 from sqlalchemy import Connection, func, select, tuple_
 
 from smsapi.messages.flows import Flow, find_work
-from smsapi.messages.lanes import NAMES, TEST
+from smsapi.messages.lanes import TEST, name_of
 from smsapi.messages.models import WAITS, Message, messages
 from smsapi.messages.statuses import WAITING
 from smsapi.pacing.gates import PAUSE, read_stops
 from smsapi.pacing.tolls import REQUESTS, SENDER_PREFIX, Toll, tolls_of
 from smsapi.settings import Settings
+from smsapi.sms.sender import InvalidSender
 
 # Further ahead is not counted, and the estimate is too early then.
 _COUNTED: Final = 10_000
@@ -30,13 +31,16 @@ def estimate_send_at(settings: Settings, connection: Connection, message: Messag
     if message.lane == TEST:
         return begins
     for stop in read_stops(connection):
-        if stop.key in {PAUSE, f"{PAUSE}:{NAMES[message.lane]}"}:
+        if stop.key in {PAUSE, f"{PAUSE}:{name_of(message.lane)}"}:
             return None
         if stop.opens_at is not None and not stop.key.startswith(PAUSE):
             begins = max(begins, stop.opens_at)
     flows = [flow for flow in find_work(connection, now).flows if flow.lane == message.lane]
     ahead, segments = _ahead(connection, message)
-    tolls = tolls_of(settings, message.sender, message.segments)
+    try:
+        tolls = tolls_of(settings, message.sender, message.segments)
+    except InvalidSender:
+        return None  # of what this release cannot send, it cannot say when another will
     waits = [(ahead if toll.key == REQUESTS else segments) / _share(toll, flows, message) for toll in tolls]
     return begins + timedelta(seconds=max(waits, default=0.0))
 

@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import (
     CompoundSelect,
     Connection,
+    Row,
     Select,
     bindparam,
     cast,
@@ -30,13 +31,18 @@ from smsapi.pressure import Load
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Messages of one lane, client and sender, of which the first has been due since ``due_at``."""
+    """Messages of one lane, client and sender, of which the first has been due since ``due_at``.
+
+    ``allowed_senders`` and ``allowed_countries`` are the client's as of the look that found the flow; None: any.
+    """
 
     lane: int
     client_id: UUID
     sender: str
     due_at: datetime
     weight: int
+    allowed_senders: tuple[str, ...] | None = None
+    allowed_countries: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +73,20 @@ def find_work(
     """
     until = now + timedelta(seconds=ahead_seconds)
     found = connection.execute(_work(others), {"now": now, "until": until}).all()
-    flows = [Flow(row.lane, row.client_id, row.sender, row.due_at, row.weight) for row in found if row.lane >= 0]
+    flows = [_flow_of(row) for row in found if row.lane >= 0]
     flows.sort(key=lambda flow: flow.due_at)
     due = [flow for flow in flows if flow.due_at <= now]
     later = flows[len(due) :]
     besides = {row.lane for row in found if row.lane < 0}
     due_others = frozenset(_FIRST_OTHER - lane for lane in besides if lane <= _FIRST_OTHER)
     return Work(due, _CHORES in besides, later[0].due_at if later else None, due_others)
+
+
+def _flow_of(row: Row[Any]) -> Flow:
+    senders, countries = (
+        None if each is None else tuple(each) for each in (row.allowed_senders, row.allowed_countries)
+    )
+    return Flow(row.lane, row.client_id, row.sender, row.due_at, row.weight, senders, countries)
 
 
 def measure_due(connection: Connection, now: datetime, *, at_most: int) -> Mapping[int, Load]:
@@ -133,7 +146,8 @@ def _in_place_of_a_flow(lane: int, query: Select[Any]) -> Select[Any]:
     row = query.subquery()
     client_id = cast(null(), messages.c.client_id.type)
     flow = (literal(lane).label("lane"), client_id.label("client_id"), literal("").label("sender"), row.c.due_at)
-    return select(*flow, literal(1).label("weight")).where(row.c.due_at <= bindparam("until"))
+    none = (cast(null(), clients.c[name].type).label(name) for name in ("allowed_senders", "allowed_countries"))
+    return select(*flow, literal(1).label("weight"), *none).where(row.c.due_at <= bindparam("until"))
 
 
 def _flows() -> Select[Any]:
@@ -163,7 +177,7 @@ def _flows() -> Select[Any]:
     )
     dated = select(flow, earliest.label("due_at")).subquery()
     return (
-        select(dated, clients.c.weight)
+        select(dated, clients.c.weight, clients.c.allowed_senders, clients.c.allowed_countries)
         .join(clients, clients.c.id == dated.c.client_id)
         .where(dated.c.due_at <= bindparam("until"))
     )

@@ -13,6 +13,11 @@ NAMES: Final = {OTP: "otp", TRANSACTIONAL: "transactional", MARKETING: "marketin
 _OF_CATEGORY = {"otp": OTP, "transactional": TRANSACTIONAL, "marketing": MARKETING}
 
 
+def name_of(lane: int) -> str:
+    """Return the lane's name; one that a newer release put a message in, and this one does not know, has its number."""
+    return NAMES.get(lane, f"lane {lane}")
+
+
 def lane_of(category: str, *, test: bool) -> int:
     """Return the lane of a message of this category."""
     return TEST if test else _OF_CATEGORY[category]

@@ -77,10 +77,13 @@ messages = Table(
     Index("ix_messages_client_id_to_number_id", "client_id", "to_number", "id"),
     Index("ix_messages_client_id_reference_id", "client_id", "reference", "id"),
     Index("ix_messages_to_number_id", "to_number", "id"),
+    Index("ix_messages_client_id_sender_id", "client_id", "sender", "id"),
 )
 # Word for word the conditions of the partial indexes below: SQLite uses an index only for a query that repeats it.
 WAITS = text("messages.status IN ('queued', 'scheduled') AND messages.due_at IS NOT NULL")
 CHORE = text("messages.status NOT IN ('queued', 'scheduled') AND messages.due_at IS NOT NULL")
+IN_DOUBT = text("messages.status = 'unknown'")
+UNNAMED_ATTEMPT = text("message_attempts.outcome = 'accepted' AND message_attempts.provider_uuid IS NULL")
 
 
 def _partial(name: str, condition: str, *columns: Column[Any]) -> None:
@@ -111,11 +114,17 @@ message_attempts = Table(
     Column("provider_status", Integer),
     Column("provider_uuid", String(64)),
     Column("reason", Text),
+    # Since when it is shown that Plivo did not take it, of an attempt whose outcome was not known.
+    Column("ruled_out_at", UtcDateTime),
     # The call that it shared with others of its batch; where the reports of that go.
     Column("chunk_id", Uuid),
 )
 _partial("ix_message_attempts_provider_uuid", "provider_uuid IS NOT NULL", message_attempts.c.provider_uuid)
 _partial("ix_message_attempts_chunk_id", "chunk_id IS NOT NULL", message_attempts.c.chunk_id)
+# Of a joined call, until a report tells the id.
+_partial(
+    "ix_message_attempts_unnamed", "outcome = 'accepted' AND provider_uuid IS NULL", message_attempts.c.finished_at
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

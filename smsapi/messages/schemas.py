@@ -9,8 +9,7 @@ from marshmallow import ValidationError, fields, post_load, validate
 from smsapi.ids import read_id
 from smsapi.messages.statuses import STATUSES
 from smsapi.messages.store import Filter
-from smsapi.sms.phone import E164
-from smsapi.web.fields import Line, Moment, StrictSchema
+from smsapi.web.fields import Line, Moment, Phone, SenderOrPhone, StrictSchema
 from smsapi.web.pagination import Page, PageQuery
 
 CATEGORIES = ("transactional", "otp", "marketing")
@@ -98,12 +97,6 @@ class EventListSchema(StrictSchema):
     data = fields.List(fields.Nested(EventSchema), required=True)
 
 
-def _e164(value: str) -> None:
-    # The whole of it: what follows a number may be a NUL, which PostgreSQL does not take.
-    if E164.fullmatch(value) is None:
-        raise ValidationError("Must be an E.164 number, its + as %2B.")
-
-
 def _id_of_batch(shown: str) -> UUID:
     found = read_id("bat", shown)
     if found is None:
@@ -123,8 +116,8 @@ class MessageQuerySchema(PageQuery):
     """The query of the list of messages."""
 
     status = fields.String(validate=validate.OneOf(STATUSES))
-    to = fields.String(validate=_e164, metadata={"pattern": f"^{E164.pattern}$"})
-    from_ = Line(data_key="from", maximum=16)
+    to = Phone()
+    from_ = SenderOrPhone(data_key="from")
     reference = Line()
     batch_id = Line(metadata={"description": "The id of a batch."})
     created_after = Moment()

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from sqlalchemy import Boolean, Column, ForeignKey, Index, Row, String, Table, Text, Uuid, and_, or_
+from sqlalchemy import Boolean, Column, ForeignKey, Index, Row, String, Table, Text, Uuid, and_, or_, text
 from sqlalchemy.sql import ColumnElement
 
 from smsapi.db import Json, UtcDateTime, metadata
@@ -49,8 +49,16 @@ opt_out_log = Table(
     Column("source", String(16), nullable=False),
     Column("at", UtcDateTime, nullable=False),
     Column("evidence", Json, nullable=False),
+    # Until when all was old by the time that what somebody said was taken out. NULL: it may be there.
+    Column("forgotten_at", UtcDateTime),
     Index("ix_opt_out_log_number_id", "number", "id"),
 )
+# Word for word the conditions of the partial indexes: SQLite uses them only for a query that repeats them.
+WITH_REASON = text("opt_outs.reason IS NOT NULL")
+WITH_WORDS = text("opt_out_log.forgotten_at IS NULL")
+_REASON, _WORDS = text("reason IS NOT NULL"), text("forgotten_at IS NULL")
+Index("ix_opt_outs_reason", opt_outs.c.client_id, opt_outs.c.at, postgresql_where=_REASON, sqlite_where=_REASON)
+Index("ix_opt_out_log_words", opt_out_log.c.client_id, opt_out_log.c.at, postgresql_where=_WORDS, sqlite_where=_WORDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,13 +15,13 @@ from smsapi.errors import InvalidInput, NotFound, ScopeMissing, UnsupportedMedia
 from smsapi.ids import show_id
 from smsapi.optouts import files, ledger, schemas
 from smsapi.optouts.models import OptOut, Proof, Scope
-from smsapi.sms.phone import InvalidNumber, parse_number
 from smsapi.web.answers import answer
 from smsapi.web.body import load_optional_body, load_query, read_text_body
 from smsapi.web.context import deps, to_response
 from smsapi.web.fields import StrictSchema
 from smsapi.web.operations import operation
 from smsapi.web.pagination import Page, PageQuery, page_of
+from smsapi.web.paths import number_in_path
 
 blueprint = Blueprint("optouts", __name__)
 
@@ -78,7 +78,8 @@ def import_opt_outs() -> Response:
     """Opt out all numbers of a CSV with the columns `number` and, if wanted, `from` and `reason`: the client's own.
 
     At most 10,000 rows. Bad rows are told of and never stop good ones. The same file again changes nothing, and no
-    events are made of what is imported.
+    events are made of what is imported. When it is answered, no attempt to these numbers begins any more, and calls
+    that had begun are over (waited for two seconds at most).
     """
     load_query(_no_query, dict)
     lines, rejects = files.read_csv(_read_csv_body())
@@ -87,6 +88,8 @@ def import_opt_outs() -> Response:
     orders = [(_scope(who, line.number, line.sender), line.reason) for line in lines]
     with world.database.transaction() as connection:
         added = ledger.import_opt_outs(connection, orders, at=world.clock.now(), evidence=evidence)
+    if added:
+        ledger.let_calls_of_client_end(world, who.client.id)
     shown = [{"row": reject.row, "message": reject.message} for reject in rejects[: files.MOST_REJECTS]]
     counts = {"added": added, "already": len(lines) - added, "rejected": len(rejects)}
     return to_response(answer({**counts, "rejects": shown}))
@@ -104,7 +107,7 @@ def get_opt_out(number: str) -> Response:
     """Return the oldest entry for the number that holds for the client, and all of them; 404 where there is none."""
     load_query(_no_query, dict)
     with deps().database.read() as connection:
-        found = ledger.entries_of(connection, _mine(), number)
+        found = ledger.entries_of(connection, _mine(), number_in_path(number))
     if not found:
         raise NotFound("The number is not opted out.")
     shown = [present_opt_out(entry) for entry in found]
@@ -122,7 +125,7 @@ def list_opt_out_history(number: str) -> Response:
     """Return all that was ever entered of the number and concerns the client, oldest first, with its proof."""
     load_query(_no_query, dict)
     with deps().database.read() as connection:
-        found = ledger.trail_of(connection, _mine(), _e164(number))
+        found = ledger.trail_of(connection, _mine(), number_in_path(number))
     return to_response(answer({"data": [_present_proof(proof) for proof in found]}))
 
 
@@ -141,11 +144,11 @@ def put_opt_out(number: str) -> Response:
     """
     order = load_optional_body(_order, schemas.OptOutOrder)
     world, who = deps(), caller()
-    scope = _scope(who, _e164(number), _sender_of(world, who, order))
+    scope = _scope(who, number_in_path(number), _sender_of(world, who, order))
     evidence = {"key_id": show_id("key", who.key.id), "reason": order.reason}
     with world.database.transaction() as connection:
-        ledger.opt_out(connection, scope, source="api", at=world.clock.now(), evidence=evidence, reason=order.reason)
         ledger.hold_waiting(connection, scope.number)
+        ledger.opt_out(connection, scope, source="api", at=world.clock.now(), evidence=evidence, reason=order.reason)
         entry = ledger.get_entry(connection, scope)
     ledger.let_calls_end(world, scope.number)
     return to_response(answer(present_opt_out(entry)))
@@ -168,7 +171,7 @@ def delete_opt_out(number: str) -> Response:
     order = load_optional_body(_order, schemas.OptOutOrder)
     world, who = deps(), caller()
     with world.database.transaction() as connection:
-        found = [entry.scope for entry in ledger.entries_of(connection, _mine(), number)]
+        found = [entry.scope for entry in ledger.entries_of(connection, _mine(), number_in_path(number))]
         wanted = _wanted(world, who, order, found)
         evidence = {"key_id": show_id("key", who.key.id), "reason": order.reason}
         ledger.opt_in(connection, wanted, source="api", at=world.clock.now(), evidence=evidence)
@@ -189,10 +192,8 @@ def _wanted(world: Deps, who: Caller, order: schemas.OptOutOrder, found: Sequenc
 
 def _mine() -> ledger.Mine:
     who, settings = caller(), deps().settings
-    allowed = who.client.allowed_senders
-    senders = {who.client.default_sender or settings.plivo_sender_id} if allowed is None else {*allowed}
-    named = sorted(sender for sender in senders if sender is not None)
-    return ledger.Mine(who.client.id, tuple(named), test=not who.key.live)
+    senders = who.client.senders(settings.plivo_sender_id)
+    return ledger.Mine(who.client.id, tuple(sorted(senders)), test=not who.key.live)
 
 
 def _scope(who: Caller, number: str, sender: str | None) -> Scope:
@@ -206,13 +207,6 @@ def _sender_of(world: Deps, who: Caller, order: schemas.OptOutOrder) -> str | No
     if sender is None:
         raise InvalidInput.at("/from", "The client has no default sender; name one.")
     return sender
-
-
-def _e164(number: str) -> str:
-    try:
-        return parse_number(number).e164
-    except InvalidNumber as error:
-        raise InvalidInput.at("/number", str(error)) from None
 
 
 def _read_csv_body() -> str:

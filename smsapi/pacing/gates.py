@@ -9,9 +9,10 @@ that is not there is an open gate.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, delete, select, update
+from sqlalchemy import Connection, Row, Update, bindparam, case, delete, exists, select, update
 
 from smsapi.db import Database
 from smsapi.pacing.models import gates
@@ -66,6 +67,11 @@ class Passing:
     tolls: Sequence[Toll]
     caller_waits: bool = False
 
+    @property
+    def pauses(self) -> tuple[str, str]:
+        """Return the keys of the gates by which an operator holds it back."""
+        return (PAUSE, f"{PAUSE}:{self.lane}")
+
 
 def admit(
     database: Database, connection: Connection, passing: Passing, now: datetime, *, probe_seconds: float
@@ -73,6 +79,7 @@ def admit(
     """Pass all gates, or none and say which is closed.
 
     It holds the paces until the transaction ends, and the circuit and the account only where this call is their probe.
+    A pause is looked for once more when the paces are held, for which it may have had to wait.
     """
     found = _found(connection, passing)
     closed = _closed(found, passing, now)
@@ -86,7 +93,9 @@ def admit(
         closed = next((Closed(key, now) for key in shut if key not in free), None) or _closed(found, passing, now)
     if closed is not None:
         return closed
-    _pay(connection, passing.tolls, found, now)
+    if not _pay(connection, passing.tolls, found, now, pauses=passing.pauses):
+        # A pause that came while this one waited for the paces: nothing was paid.
+        return _closed(_found(connection, passing), passing, now) or Closed(PAUSE, now)
     return _admitted(connection, found, now + timedelta(seconds=probe_seconds))
 
 
@@ -108,6 +117,12 @@ def pay_or_wait(database: Database, tolls: Sequence[Toll], now: datetime) -> tim
     with database.transaction() as connection:
         closed = pay(database, connection, tolls, now)
     return timedelta(0) if closed is None or closed.opens_at is None else closed.opens_at - now
+
+
+def is_paused(connection: Connection, lane: str) -> bool:
+    """Say whether an operator holds this lane back."""
+    query = select(gates.c.key).where(gates.c.key.in_((PAUSE, f"{PAUSE}:{lane}")))
+    return connection.execute(query).first() is not None
 
 
 def read_stops(connection: Connection) -> Sequence[Gate]:
@@ -153,7 +168,7 @@ _FOUND = select(_PACES).union_all(select(gates).where(gates.c.key.in_(bindparam(
 
 
 def _found(connection: Connection, passing: Passing) -> dict[str, Row[Any]]:
-    stops = [*_PROBED, PAUSE, f"{PAUSE}:{passing.lane}"]
+    stops = [*_PROBED, *passing.pauses]
     given = {"keys": [toll.key for toll in passing.tolls], "stops": stops}
     return {row.key: row for row in connection.execute(_FOUND, given)}
 
@@ -183,7 +198,7 @@ def _made(database: Database, connection: Connection, keys: Sequence[str]) -> di
 
 
 def _closed(found: Mapping[str, Row[Any]], passing: Passing, now: datetime) -> Closed | None:
-    for key in (PAUSE, f"{PAUSE}:{passing.lane}"):
+    for key in passing.pauses:
         if key in found:
             return Closed(key, None)
     circuit, account = found.get(CIRCUIT), found.get(ACCOUNT)
@@ -214,13 +229,32 @@ def _probe_until(row: Row[Any]) -> datetime | None:
     return None if said is None else datetime.fromisoformat(said)
 
 
-_PAID = update(gates).where(gates.c.key == bindparam("of_key")).values(opens_at=bindparam("then"))
+def _pay(
+    connection: Connection,
+    tolls: Sequence[Toll],
+    found: Mapping[str, Row[Any]],
+    now: datetime,
+    *,
+    pauses: Sequence[str] = (),
+) -> bool:
+    """Pass these paces, all of them held, or none where one of the pauses is there by now; say which."""
+    if not tolls:
+        return True
+    given: dict[str, Any] = {"pauses": list(pauses)}
+    for place, toll in enumerate(tolls):
+        given |= {f"key_{place}": toll.key, f"then_{place}": toll.next_opening(found[toll.key].opens_at, now)}
+    return connection.execute(_payment(len(tolls)), given).rowcount == len(tolls)
 
 
-def _pay(connection: Connection, tolls: Sequence[Toll], found: Mapping[str, Row[Any]], now: datetime) -> None:
-    if tolls:
-        paid = [{"of_key": toll.key, "then": toll.next_opening(found[toll.key].opens_at, now)} for toll in tolls]
-        connection.execute(_PAID, paid)
+@cache
+def _payment(paces: int) -> Update:
+    # One statement for all, which sees every pause that was committed before it.
+    keys = [bindparam(f"key_{place}", type_=gates.c.key.type) for place in range(paces)]
+    thens = [bindparam(f"then_{place}", type_=gates.c.opens_at.type) for place in range(paces)]
+    stop = gates.alias("stop")
+    paused = exists().where(stop.c.key.in_(bindparam("pauses", expanding=True)))
+    then = case(*((gates.c.key == key, moment) for key, moment in zip(keys, thens, strict=True)))
+    return update(gates).where(gates.c.key.in_(keys), ~paused).values(opens_at=then)
 
 
 def _admitted(connection: Connection, found: Mapping[str, Row[Any]], until: datetime) -> Admitted:

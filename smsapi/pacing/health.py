@@ -4,14 +4,17 @@ Both are written in the transaction that settles the attempt, so no process has 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, select
 
+from smsapi.clock import rfc3339
 from smsapi.db import Database
-from smsapi.pacing.gates import ACCOUNT, CIRCUIT, Admitted, close_gate, open_gate
+from smsapi.pacing.gates import ACCOUNT, CIRCUIT, Admitted, close_gate, open_gate, read_gates
 from smsapi.pacing.models import gates
+from smsapi.pacing.tolls import LIST_TROUBLE
 from smsapi.plivo.answers import NO_CREDIT_CODE
 from smsapi.plivo.outcomes import NOTHING_ASKED, Accepted, Outcome, Rejected, shows_life
 from smsapi.settings import Settings
@@ -119,3 +122,33 @@ def _note_circuit(
 def _detail(connection: Connection, key: str) -> Mapping[str, Any]:
     found = connection.execute(select(gates.c.detail).where(gates.c.key == key).with_for_update()).scalar_one_or_none()
     return found or {}
+
+
+@dataclass(frozen=True, slots=True)
+class ListTrouble:
+    """Why Plivo's message list could not be used when it was last asked, and since when (RFC 3339) that is so."""
+
+    reason: str
+    since: str
+
+
+def read_list_trouble(connection: Connection) -> ListTrouble | None:
+    """Return what keeps Plivo's message list from being used, or None where nothing is known to."""
+    gate = read_gates(connection, [LIST_TROUBLE]).get(LIST_TROUBLE)
+    return None if gate is None else ListTrouble(str(gate.detail["reason"]), str(gate.detail["since"]))
+
+
+def note_list_trouble(database: Database, connection: Connection, reason: str, now: datetime) -> None:
+    """Write down why Plivo's message list could not be used; since when that is so stays as it was."""
+    before = read_list_trouble(connection)
+    since = rfc3339(now) if before is None else before.since
+    close_gate(database, connection, LIST_TROUBLE, {"reason": reason, "since": since}, opens_at=now)
+
+
+def note_list_use(database: Database) -> None:
+    """Forget the trouble, where there was any: the list could be used."""
+    with database.read() as connection:
+        if read_list_trouble(connection) is None:
+            return
+    with database.transaction() as connection:
+        open_gate(connection, LIST_TROUBLE)

@@ -21,6 +21,9 @@ PACE_PREFIX: Final = "pace:"
 REQUESTS: Final = "pace:requests"
 ACCOUNT_SEGMENTS: Final = "pace:account"
 LIST: Final = "pace:list"
+# Until when the list is kept for unknown messages, and why it could not be used: no stops, so named as paces are.
+LIST_RESERVED: Final = "pace:list:unknown"
+LIST_TROUBLE: Final = "pace:list:trouble"
 SENDER_PREFIX: Final = "pace:from:"
 
 # Plivo's published figures, in segments a second (plivo-facts 2.4). Where its pages differ, the cautious one that is

@@ -1,9 +1,11 @@
 """Plivo as a provider of this service: its own SDK for the request, our transport below it, our reading above it."""
 
+import math
 import os
 import re
 import threading
 from base64 import b64encode
+from collections.abc import Callable
 from datetime import UTC, datetime
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -12,7 +14,7 @@ import plivo
 from plivo.exceptions import ValidationError
 from requests import Response
 
-from smsapi.clock import Clock, SystemClock
+from smsapi.clock import Clock, SystemClock, elapsed
 from smsapi.plivo.answers import Answer, clean, read_answer, read_joined_answer, sentence
 from smsapi.plivo.listing import PAGE_SIZE, read_listing
 from smsapi.plivo.lookup import LookupFailed, Page, Query
@@ -27,6 +29,7 @@ from smsapi.plivo.outcomes import (
     Unknown,
 )
 from smsapi.plivo.transport import CallFailedError, PlivoTransport, checked_origin
+from smsapi.plivo.wire import over_by
 
 PLIVO_ORIGIN = "https://api.plivo.com"
 
@@ -44,6 +47,8 @@ class PlivoProvider:
 
     Thread-safe; may be made before a fork and used after it.
 
+    ``clock`` says when ``not_after`` of a text has come, and ``counter`` counts the seconds of a call
+    (:func:`smsapi.clock.elapsed`).
     ``base_url`` is the origin to talk to (``None``: Plivo's own). Time-outs are in seconds: to connect, between two
     bytes of the answer, and for the whole call. At most ``pool_size`` calls are out at a time (Plivo takes 100 of an
     account). ``proxy_url`` is an HTTP proxy and ``ca_file`` a bundle of certificates to trust; the environment's
@@ -68,6 +73,7 @@ class PlivoProvider:
         clock: Clock | None = None,
         proxy_url: str | None = None,
         ca_file: str | None = None,
+        counter: Callable[[], float] = elapsed,
     ) -> None:
         if not _AUTH_ID.fullmatch(auth_id):
             raise ValueError("auth_id must be 20 letters and digits that begin with MA or SA")
@@ -80,6 +86,7 @@ class PlivoProvider:
         self._clock = SystemClock() if clock is None else clock
         self._proxy_url = proxy_url
         self._ca_file = ca_file
+        self._counter = counter
         self._transports: dict[int, PlivoTransport] = {}
         self._thread = threading.local()
 
@@ -124,6 +131,7 @@ class PlivoProvider:
         self, message: Outgoing | OutgoingToMany, destination: str, secrets: tuple[str, ...]
     ) -> Answer | Rejected | Unavailable | Unknown:
         """Ask Plivo to send, and return its answer as it came, or what it means that there is none."""
+        token = over_by.set(self._latest(message.not_after))
         try:
             response: Response = self._client().messages.create(**_keywords(message, destination))
         except ValidationError as refusal:
@@ -134,7 +142,14 @@ class PlivoProvider:
             return (Unknown if failure.left else Unavailable)(failure.reason, local=failure.local)
         except Exception as error:  # noqa: BLE001  # not foreseen, so perhaps on its way: the safe answer
             return Unknown(f"the call failed ({type(error).__name__})", local=True)
+        finally:
+            over_by.reset(token)
         return _answer_of(response)
+
+    def _latest(self, not_after: datetime | None) -> float:
+        """Return the moment by the counter; where the host is suspended in between, one that is too early."""
+        counted = self._counter()
+        return math.inf if not_after is None else counted + (not_after - self._clock.now()).total_seconds()
 
     def look_up(self, query: Query) -> Page | LookupFailed:
         """Return one page of Plivo's message list, newest first; never raises for what the far side does.
@@ -182,6 +197,7 @@ class PlivoProvider:
             read_timeout_seconds=read,
             total_timeout_seconds=total,
             pool_size=self._pool_size,
+            counter=self._counter,
         )
 
 

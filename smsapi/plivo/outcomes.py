@@ -1,6 +1,7 @@
 """What a call to Plivo can come to: four types, because a caller must do four different things."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from typing import Literal, Protocol
 
@@ -21,7 +22,10 @@ class Dlt:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One text as it goes to Plivo; numbers are E.164 with their ``+``."""
+    """One text as it goes to Plivo; numbers are E.164 with their ``+``.
+
+    From ``not_after`` on, by the provider's clock, nothing of the call may go out: others then hold it for over.
+    """
 
     message_id: str
     to: str
@@ -31,6 +35,7 @@ class Outgoing:
     expires_in_seconds: int | None = None
     dlt: Dlt | None = None
     attempt: int = 1
+    not_after: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,7 @@ class OutgoingToMany:
     """One text to several numbers, as it goes to Plivo in one call: 2 to 1,000 E.164 numbers, none of them twice.
 
     Their delivery reports all go to the one ``callback_url`` and are told apart by the number that they name.
+    ``not_after`` is as of one text.
     """
 
     chunk_id: str
@@ -47,6 +53,7 @@ class OutgoingToMany:
     callback_url: str | None = None
     expires_in_seconds: int | None = None
     dlt: Dlt | None = None
+    not_after: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,8 @@ import http.client
 import re
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from threading import BoundedSemaphore
-from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,7 +13,8 @@ from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import DecodeError, ReadTimeoutError
 
-from smsapi.plivo.wire import POOL_CLASSES, AnswerTooLargeError, Call, current_call
+from smsapi.clock import elapsed
+from smsapi.plivo.wire import POOL_CLASSES, AnswerTooLargeError, Call, current_call, over_by
 
 # A thousand UUIDs of a joined call are about 50 KiB, however they are indented.
 MAX_BODY_BYTES = 128 * 1024
@@ -53,7 +53,8 @@ class PlivoTransport(HTTPAdapter):
     ``origin`` replaces scheme and host of whatever is asked (``None`` leaves them). At most ``pool_size`` calls are
     out at a time, each on a kept-alive connection; one more waits for up to ``connect_timeout_seconds``.
     ``connect_timeout_seconds`` bounds connecting and the TLS handshake, ``read_timeout_seconds`` the gap between two
-    bytes, ``total_timeout_seconds`` everything together; only the resolver's own time-out is beyond reach.
+    bytes, ``total_timeout_seconds`` everything together; only the resolver's own time-out is beyond reach. A call
+    that has to be over earlier says so by ``over_by``. ``counter`` gives the seconds that all of it is measured in.
     No redirect is followed and nothing is tried twice. ``send`` raises ``CallFailedError`` and nothing else.
     """
 
@@ -65,8 +66,10 @@ class PlivoTransport(HTTPAdapter):
         read_timeout_seconds: float,
         total_timeout_seconds: float,
         pool_size: int,
+        counter: Callable[[], float] = elapsed,
     ) -> None:
         self._origin = origin
+        self._counter = counter
         self._connect_seconds = connect_timeout_seconds
         self._read_seconds = read_timeout_seconds
         self._total_seconds = total_timeout_seconds
@@ -92,11 +95,15 @@ class PlivoTransport(HTTPAdapter):
 
     def send(self, request: PreparedRequest, *_arguments: Any, **keywords: Any) -> Response:
         """Make the call and read its answer whole; of ``keywords`` the SDK's ``verify`` and ``proxies`` count."""
+        latest, now = over_by.get(), self._counter()
+        if latest <= now:
+            raise CallFailedError("its time was over before the call", left=False, local=True)
         call = Call(
-            deadline=monotonic() + self._total_seconds,
+            deadline=min(now + self._total_seconds, latest),
             connect_seconds=self._connect_seconds,
             read_seconds=self._read_seconds,
             bytes_left=_MAX_HEADER_BYTES + MAX_BODY_BYTES,
+            counter=self._counter,
         )
         if not self._places.acquire(timeout=min(self._connect_seconds, self._total_seconds)):
             raise CallFailedError("every connection to the far side is in use", left=False, local=True)

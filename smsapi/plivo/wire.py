@@ -7,14 +7,15 @@ thread for as long as it likes. Here each wait on the socket is cut to what is l
 import http.client
 import io
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from smsapi.clock import elapsed
 
 # Longer than this without use and a connection is not trusted: routers forget idle flows without telling either end,
 # and a request that is written into such a hole comes back as "unknown".
@@ -29,7 +30,8 @@ class AnswerTooLargeError(OSError):
 class Call:
     """One call on its way: how long it may still take, how much may still come, and whether it has left.
 
-    ``deadline`` is of ``time.monotonic``: a set clock must not lengthen a call. ``left`` turns true before the first
+    ``deadline`` is of ``counter``, by default :func:`smsapi.clock.elapsed`: neither a clock that is set nor a host that
+    is suspended must lengthen a call. ``left`` turns true before the first
     byte of the request's body is written; until then no far side can have acted on it. ``target`` is the request
     target as it goes on the wire.
     """
@@ -40,10 +42,11 @@ class Call:
     bytes_left: int
     left: bool = False
     target: str | None = None
+    counter: Callable[[], float] = elapsed
 
     def patience(self, seconds: float) -> float:
         """Return how long the next wait may be, at most ``seconds``; raises ``TimeoutError`` when time is up."""
-        remaining = self.deadline - monotonic()
+        remaining = self.deadline - self.counter()
         if remaining <= 0:
             raise TimeoutError("the call's total time is up")
         return min(seconds, remaining)
@@ -51,6 +54,8 @@ class Call:
 
 # urllib3 passes nothing from a request down to its connection; a call stays on one thread from end to end.
 current_call: ContextVar[Call] = ContextVar("plivo_call")
+# When the next call of this thread must be over at the latest, of the transport's counter; infinite where nothing says.
+over_by: ContextVar[float] = ContextVar("plivo_over_by", default=float("inf"))
 
 
 class _DeadlineReader(io.RawIOBase):
@@ -104,7 +109,7 @@ class DeadlineConnection(HTTPConnection):
     @property
     def is_connected(self) -> bool:
         """Return whether the pool may use the connection again: the far side has not closed it, nor is it stale."""
-        return super().is_connected and monotonic() - self._used_at < IDLE_SECONDS
+        return super().is_connected and elapsed() - self._used_at < IDLE_SECONDS
 
     def addresses(self) -> Sequence[tuple[Any, ...]]:
         """Return the addresses to try in turn, as ``socket.getaddrinfo`` gives them, whose errors it raises."""
@@ -113,14 +118,14 @@ class DeadlineConnection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         # urllib3's own gives every address of a name the full connect time-out, one after the other.
         call = current_call.get()
-        give_up = monotonic() + call.connect_seconds
+        give_up = elapsed() + call.connect_seconds
         failure: OSError = OSError("the name has no address")
         for family, kind, protocol, _, address in self.addresses():
             sock = socket.socket(family, kind, protocol)
             try:
                 for option in self.socket_options or ():
                     sock.setsockopt(*option)
-                sock.settimeout(call.patience(max(give_up - monotonic(), 0.001)))
+                sock.settimeout(call.patience(max(give_up - elapsed(), 0.001)))
                 sock.connect(address)
                 sock.settimeout(call.patience(call.connect_seconds))  # a TLS handshake as a whole keeps to this
             except OSError as error:
@@ -145,7 +150,7 @@ class DeadlineConnection(HTTPConnection):
             call = current_call.get()
             self.sock.settimeout(call.patience(call.read_seconds))
         super().send(data)
-        self._used_at = monotonic()
+        self._used_at = elapsed()
 
 
 class DeadlineTlsConnection(DeadlineConnection, HTTPSConnection):

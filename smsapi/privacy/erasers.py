@@ -13,16 +13,20 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Text, cast, select, update
 
 from smsapi.batches import forgetting as of_batches
+from smsapi.batches.forgetting import Place
+from smsapi.db import part_after
 from smsapi.events.models import NOT_ERASED, events
 from smsapi.ids import show_id
 from smsapi.inbound.service import forget_number, forget_old
 from smsapi.messages.models import message_attempts, messages
-from smsapi.optouts.ledger import forget_words
-from smsapi.web.idempotency import idempotency_keys
+from smsapi.optouts.ledger import forget_old_words, forget_words
+from smsapi.web.idempotency import idempotency_keys, of_test_keys
 
 # What of a message, or of an answer or event about it, tells who was texted what.
 _EMPTY: Final[Mapping[str, Any]] = {"to": "", "text": "", "reference": None, "metadata": {}}
 _HIDDEN: Final = "[erased]"
+# Rows that one transaction looks through, or changes.
+_PART: Final = 2_000
 # The routes of one message whose answers, which show it, are stored.
 ROUTES_OF_A_MESSAGE: Final = (
     "PATCH /v1/messages/{}",
@@ -62,13 +66,15 @@ class Eraser:
     """What one package forgets, by name. Each function returns how many rows it changed.
 
     ``of_messages`` forgets what there is about messages. ``of_number`` forgets what names a person's number (E.164) and
-    hangs on no message: it may have to look through a whole table, since nobody searches there by number otherwise.
+    hangs on no message, a part at a time, each in a transaction of its own that takes well under a second: it begins at
+    the place that it is given (None: the start), and returns how many rows it changed and the next place (None: done).
+    It may have to walk through a whole table so, since nobody searches there by number otherwise.
     ``of_age`` forgets what hangs on no message and is too old; None: there is no such thing.
     """
 
     name: str
     of_messages: Callable[[Connection, Subject], int] = lambda _connection, _subject: 0
-    of_number: Callable[[Connection, str], int] = lambda _connection, _number: 0
+    of_number: Callable[[Connection, str, Place], tuple[int, Place]] = lambda _connection, _number, _place: (0, None)
     of_age: Callable[[Connection, Aged], int] | None = None
 
 
@@ -110,13 +116,16 @@ def _erase_answers(connection: Connection, subject: Subject) -> int:
     rows = idempotency_keys.c
     own = rows.client_id == subject.client_id
     routes = [route.format(show_id("msg", each)) for route in ROUTES_OF_A_MESSAGE for each in subject.message_ids]
+    routes += [of_test_keys(route) for route in routes]
     # Two questions: for both at once, joined by an OR, there is no index.
     emptied = _empty_answers(connection, (own, rows.subject_id.in_(subject.message_ids)))
     return emptied + _empty_answers(connection, (own, rows.route.in_(routes)))
 
 
-def _erase_answers_to(connection: Connection, number: str) -> int:
-    return _empty_answers(connection, (idempotency_keys.c.body.contains(json.dumps(number), autoescape=True),))
+def _erase_answers_to(connection: Connection, number: str, place: Place) -> tuple[int, Place]:
+    rows = idempotency_keys.c
+    part, last = part_after(connection, (rows.client_id, rows.route, rows.key), place, _PART)
+    return _empty_answers(connection, (part, rows.body.contains(json.dumps(number), autoescape=True))), last
 
 
 def _empty_answers(connection: Connection, wanted: Iterable[ColumnElement[bool]]) -> int:
@@ -140,18 +149,34 @@ def _emptied(body: str) -> str:
     return body if emptied == answer else json.dumps(emptied)
 
 
-def _erase_events_on(connection: Connection, number: str) -> int:
+def _erase_events_on(connection: Connection, number: str, place: Place) -> tuple[int, Place]:
     """Hide the number in events that are about no message, such as those of opt-outs and inbound texts."""
     columns = events.c
+    part, last = part_after(connection, (columns.id,), place, _PART)
     found = select(columns.id, columns.data).where(
-        columns.message_id.is_(None), cast(columns.data, Text).contains(number, autoescape=True)
+        part, columns.message_id.is_(None), cast(columns.data, Text).contains(number, autoescape=True)
     )
     changed = 0
     for row in connection.execute(found).all():
         hidden = _hiding(_without_what_was_said(row.data), number)
         connection.execute(update(events).where(columns.id == row.id).values(data=hidden))
         changed += 1
-    return changed
+    return changed, last
+
+
+def _erase_inbound_of(connection: Connection, number: str, _place: Place) -> tuple[int, Place]:
+    # What is erased has the number no more, so that each part begins at the start.
+    changed = forget_number(connection, number, limit=_PART)
+    return changed, (changed,) if changed == _PART else None
+
+
+def _erase_words_of(connection: Connection, number: str, place: Place) -> tuple[int, Place]:
+    changed, last = forget_words(connection, number, None if place is None else place[0], limit=_PART)
+    return changed, None if last is None else (last,)
+
+
+def _erase_old_words(connection: Connection, aged: Aged) -> int:
+    return forget_old_words(connection, aged.client_id, aged.until, limit=aged.limit)
 
 
 def _erase_old_events(connection: Connection, aged: Aged) -> int:
@@ -203,8 +228,8 @@ ERASERS: Final[Sequence[Eraser]] = (
     Eraser("attempts", of_messages=_erase_attempts),
     Eraser("events", of_messages=_erase_events, of_number=_erase_events_on, of_age=_erase_old_events),
     Eraser("answers", of_messages=_erase_answers, of_number=_erase_answers_to),
-    Eraser("inbound", of_number=forget_number, of_age=_erase_old_inbound),
+    Eraser("inbound", of_number=_erase_inbound_of, of_age=_erase_old_inbound),
     Eraser("batches", of_number=of_batches.forget_number, of_age=_erase_old_batches),
     # The ledger keeps the number itself: without it the person would be texted again.
-    Eraser("opt-outs", of_number=forget_words),
+    Eraser("opt-outs", of_number=_erase_words_of, of_age=_erase_old_words),
 )

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from sqlalchemy import Connection, select
 
 from smsapi.auth.models import clients
 from smsapi.batches.forgetting import cancel_rows_to
+from smsapi.db import after_commit
 from smsapi.deps import Deps
 from smsapi.errors import TooEarly
 from smsapi.ids import show_id
@@ -18,7 +20,7 @@ from smsapi.log import get_logger
 from smsapi.messages.models import Message, messages, to_message
 from smsapi.messages.statuses import FINAL, SENT, WAITING
 from smsapi.messages.store import add_event
-from smsapi.privacy.erasers import ERASERS, Aged, Subject
+from smsapi.privacy.erasers import ERASERS, Aged, Eraser, Subject
 from smsapi.send.after import cancel
 
 log = get_logger()
@@ -132,28 +134,47 @@ def erase_number(world: Deps, number: str) -> Erased:
     canceled, left = cancel_rows_to(world, number), 0
     for batch in _messages_to(world, number):
         with world.database.transaction() as connection:
-            query = select(messages).where(messages.c.id.in_(batch)).with_for_update()
+            query = select(messages).where(messages.c.id.in_(batch)).order_by(messages.c.id).with_for_update()
             found = [to_message(row) for row in connection.execute(query)]
             waiting = [message for message in found if message.status in WAITING]
-            for message in waiting:
-                cancel(world, connection, message, by=_BY_OPERATOR)
+            # What may have been taken before is held as unknown, and has its number until it is settled.
+            stopped = [cancel(world, connection, message, by=_BY_OPERATOR) for message in waiting]
+            over = [message for message in stopped if message.status in SETTLED]
             settled = [message for message in found if message.status in SETTLED]
-            rows += _erase(world, connection, [*waiting, *settled], _BY_OPERATOR)
-        canceled += len(waiting)
-        left += len(found) - len(waiting) - len(settled)
+            rows += _erase(world, connection, [*over, *settled], _BY_OPERATOR)
+        canceled += len(over)
+        left += len(found) - len(over) - len(settled)
     for eraser in ERASERS:
-        with world.database.transaction() as connection:
-            rows[eraser.name] += eraser.of_number(connection, number)
+        rows[eraser.name] += _erase_in_parts(world, eraser, number)
     return Erased({eraser.name: rows[eraser.name] for eraser in ERASERS}, canceled, left)
 
 
+def _erase_in_parts(world: Deps, eraser: Eraser, number: str) -> int:
+    changed, place = 0, None
+    while True:
+        with world.database.transaction() as connection:
+            done, place = eraser.of_number(connection, number, place)
+        changed += done
+        if place is None:
+            return changed
+
+
 def _messages_to(world: Deps, number: str) -> Iterator[Sequence[UUID]]:
+    rows = messages.c
     with world.database.read() as connection:
-        # By client, as the index is.
-        for row in connection.execute(select(clients.c.id)).all():
-            own = (messages.c.client_id == row.id, messages.c.to_number == number)
-            ids = [each.id for each in connection.execute(select(messages.c.id).where(*own))]
-            yield from (ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH))
+        of_clients = connection.execute(select(clients.c.id)).scalars().all()
+    # By client, as the index is, and a part at a time.
+    for client_id in of_clients:
+        ids: Sequence[UUID] = ()
+        own = select(rows.id).where(rows.client_id == client_id, rows.to_number == number).order_by(rows.id)
+        while True:
+            with world.database.read() as connection:
+                behind = own.where(rows.id > ids[-1]) if ids else own
+                ids = connection.execute(behind.limit(_BATCH)).scalars().all()
+            if ids:
+                yield ids
+            if len(ids) < _BATCH:
+                break
 
 
 def _erase(world: Deps, connection: Connection, found: Sequence[Message], by: Mapping[str, Any]) -> Counter[str]:
@@ -167,5 +188,6 @@ def _erase(world: Deps, connection: Connection, found: Sequence[Message], by: Ma
             rows[eraser.name] += eraser.of_messages(connection, subject)
         for message in of_client:
             add_event(connection, replace(message, text="", to_number=""), "message.redacted", now, by)
-            log.info("message_redacted", message_id=show_id("msg", message.id), client_id=show_id("cli", client_id))
+            said = {"message_id": show_id("msg", message.id), "client_id": show_id("cli", client_id)}
+            after_commit(connection, partial(log.info, "message_redacted", **said))
     return rows

@@ -101,9 +101,7 @@ def apply_kept(
             steps.append(_plan(message, mine, standing, occasion))
     store.mark(connection, list(strange), store.MISMATCHED, now)
     store.mark(connection, [each.id for step in steps for each in step.used], store.APPLIED, now)
-    for step in steps:
-        if step.opts_out:
-            opt_out_by_provider(connection, clock, step.message)
+    opt_out_by_provider(connection, clock, [step.message for step in steps if step.opts_out])
     _change(connection, steps, now)
     moved = [(step.message, f"message.{step.applied.status}", step.told) for step in steps if step.told is not None]
     add_events(connection, moved, now)

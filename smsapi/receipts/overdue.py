@@ -1,16 +1,16 @@
-"""Messages that Plivo took and never reported the end of: its list is asked once, and then nobody asks again.
+"""Receipts that never came: Plivo's list is asked once for messages that it took, and then nobody asks again.
 
 A report is lost where we do not answer for seven minutes (plivo-facts 2.6: three retries), and some carriers send none
-at all. Plivo gives 20 list calls a minute, which the unknown messages need first.
+at all. One question asks for all messages of a sender and some minutes. Plivo gives 20 list calls a minute, which the
+unknown messages have first; what has waited for its turn too long is left as it is, and an event says so.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import Connection, and_, func, or_, select, tuple_, update
 
 from smsapi.clock import rfc3339
 from smsapi.deps import Deps
@@ -18,18 +18,19 @@ from smsapi.ids import show_id
 from smsapi.messages.models import Message, message_attempts, messages, to_message
 from smsapi.messages.statuses import SENT
 from smsapi.messages.store import add_event, lock_message
-from smsapi.pacing.gates import pay_or_wait
-from smsapi.pacing.tolls import toll_of_list
-from smsapi.plivo.lookup import LookupFailed, Page, Query, Record, digits_of, form_of_sender
+from smsapi.plivo.listing import PAGE_SIZE
+from smsapi.plivo.lookup import Query, Record, digits_of, form_of_sender
 from smsapi.receipts.applying import Applied
+from smsapi.receipts.list_reader import STOPS, Hold, Later, TooMany, read_list
 from smsapi.receipts.listed import receipt_of
 from smsapi.receipts.service import apply_receipt, note
+from smsapi.send.settle import seconds_to_receipt
 
 # Plivo's clock and ours may differ, and the call itself takes a while.
 _SKEW: Final = timedelta(minutes=2)
 _LONGEST_WINDOW: Final = timedelta(minutes=10)
-# A list that fails is asked again no sooner.
-_AFTER_FAILURE: Final = timedelta(minutes=1)
+# A list that fails, or is another's turn, is asked again no sooner: what becomes due meanwhile shares the question.
+_AGAIN: Final = timedelta(minutes=1)
 _SOURCE: Final = "plivo_list"
 
 # The same for one call, whose moments are known.
@@ -40,12 +41,15 @@ _Window = tuple[datetime, datetime]
 
 # Fewer are asked for by number: a question for all of them may be in vain, and must not be asked again and again.
 _MANY: Final = 5
-_LONGEST_PAUSE: Final = timedelta(seconds=10)
+_CONCLUDED_AT_ONCE: Final = 100
 
 
 def report_due_at(world: Deps, message: Message) -> datetime | None:
-    """Return when Plivo is to be asked for the end of a message that it took, or None where it is never asked."""
-    after = world.settings.receipt_after_seconds
+    """Return when Plivo is to be asked for the end of a message that it took, or None where it is never asked.
+
+    Never without a public URL: then Plivo reports of no message, and all of them would be asked for.
+    """
+    after = seconds_to_receipt(world.settings)
     if not after or message.test or message.sent_at is None:
         return None
     return message.sent_at + timedelta(seconds=after)
@@ -54,45 +58,39 @@ def report_due_at(world: Deps, message: Message) -> datetime | None:
 def ask_for_overdue(world: Deps, held: Mapping[UUID, int], stopping: Callable[[], bool]) -> None:
     """Ask Plivo's list for these sent messages, each held under its epoch, and note what it says, or when to ask.
 
-    What the list does not tell it will not tell later: an event says so, and the message is left as ``sent``.
+    What the list does not tell it will not tell later: an event says so, and the message is left as ``sent``. So does
+    one of what was due too long ago, which is not asked for at all.
     """
+    hold = Hold(world, held, stopping, status=SENT)
     with world.database.read() as connection:
         query = select(messages).where(messages.c.id.in_(list(held)), messages.c.status == SENT)
         found = [to_message(row) for row in connection.execute(query)]
-    now = world.clock.now()
-    waiting = []
+    now, patience = world.clock.now(), timedelta(seconds=world.settings.receipt_give_up_seconds)
+    waiting, given_up = [], []
     for message in found:
         if message.epoch != held[message.id]:
             continue
         due = report_due_at(world, message)
-        if due is not None and due <= now:
-            waiting.append(message)
+        if due is None or due > now:
+            _look_at(world, [message], due)
+        elif due + patience <= now:
+            given_up.append(message)
         else:
-            _look_at(world, message, due)
-    until = now + timedelta(seconds=world.settings.lease_seconds / 2)
+            waiting.append(message)
+    _give_up(world, given_up)
     groups = list(_groups(waiting))
     while groups:
         group = groups.pop(0)
-        asked = timedelta(0) if stopping() else _ask(world, group, until)
-        if isinstance(asked, timedelta):
-            _postpone(world, [message for each in (group, *groups) for message in each], asked)
+        asked = _ask(world, group, hold)
+        if isinstance(asked, Later):
+            _postpone(world, [group, *groups], asked)
             return
-        for message in asked.told:
-            _apply(world, message, _record_of(world, message, asked.records))
-        groups = [*([message] for message in asked.untold), *groups]
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What a question came to: the records by UUID, and of which messages they tell all that there is to tell."""
-
-    records: Mapping[str, Record]
-    told: Sequence[Message]
-    untold: Sequence[Message] = ()
+        if isinstance(asked, TooMany):
+            groups = [*_by_number(group), *groups]
 
 
 def _groups(overdue: Sequence[Message]) -> Iterator[list[Message]]:
-    """Yield the messages by sender and time, where one question may do for many, and a few of them one by one."""
+    """Yield the messages by sender and time, where one question may do for many, and a few of them by number."""
     for sender in dict.fromkeys(message.sender for message in overdue):
         group: list[Message] = []
         for message in sorted((each for each in overdue if each.sender == sender), key=_taken_at):
@@ -107,43 +105,56 @@ def _worth_a_question(group: list[Message]) -> Iterator[list[Message]]:
     if len(group) >= _MANY:
         yield group
     else:
-        yield from ([message] for message in group)
+        yield from _by_number(group)
+
+
+def _by_number(group: Sequence[Message]) -> Iterator[list[Message]]:
+    for number in dict.fromkeys(message.to_number for message in group):
+        yield [message for message in group if message.to_number == number]
 
 
 def _taken_at(message: Message) -> datetime:
     return message.sent_at or message.created_at
 
 
-def _ask(world: Deps, group: Sequence[Message], until: datetime) -> _Asked | timedelta:
-    """Return what the list's first page says of the group, or how long to wait before it may be asked."""
-    page = _page(world, _query(group), until)
-    if isinstance(page, timedelta):
-        return page
-    records = {record.message_uuid.lower(): record for record in page.records}
-    # One message's number, sender and minutes fit on a page; where many do not, the others are asked for by number.
-    if page.next_offset is None or len(group) == 1:
-        return _Asked(records, group)
-    told: list[Message] = []
-    untold: list[Message] = []
-    for message in group:
-        (told if _uuid(message) in records else untold).append(message)
-    return _Asked(records, told, untold)
+def _ask(world: Deps, group: list[Message], hold: Hold) -> Later | TooMany | None:
+    """Note what the list says of the group, or return why it does not say all of it.
+
+    What a page tells is noted before the next is asked for, so that nothing of it is asked for again.
+    """
+    left = {message.id: message for message in group}
+
+    def note_page(records: Sequence[Record]) -> bool:
+        listed = {record.message_uuid.lower(): record for record in records}
+        for message in [each for each in left.values() if _uuid(each) in listed]:
+            _apply(world, message, listed[_uuid(message)])
+            del left[message.id]
+        return not left
+
+    questions = len({message.to_number for message in group})
+    found = read_list(world, _query(group), hold, questions=questions, is_enough=note_page)
+    if isinstance(found, TooMany | Later):
+        group[:] = list(left.values())
+        return found
+    for message in left.values():
+        _apply(world, message, _record_of(world, message, found))
+    return None
 
 
 def _uuid(message: Message) -> str:
     return (message.provider_uuid or "").lower()
 
 
-def _record_of(world: Deps, message: Message, records: Mapping[str, Record]) -> Record | None:
+def _record_of(world: Deps, message: Message, records: Sequence[Record]) -> Record | None:
     """Return the record of the message, by its id, or, where Plivo has not told that, by its number and time.
 
     None also where another message of ours may be it as well.
     """
     if message.provider_uuid is not None or not message.to_number:
-        return records.get(_uuid(message))
+        return None  # it would have been found on its page
     with world.database.read() as connection:
         windows = _unnamed_calls(connection, message)
-        fitting = [record for record in records.values() if _fits(record, message, windows)]
+        fitting = [record for record in records if _fits(record, message, windows)]
         if len(fitting) != 1 or _has_rival(connection, message, fitting[0]):
             return None
     return fitting[0]
@@ -178,20 +189,9 @@ def _has_rival(connection: Connection, message: Message, record: Record) -> bool
 
 def _query(group: Sequence[Message]) -> Query:
     times = [_taken_at(message) for message in group]
-    to = group[0].to_number if len(group) == 1 and group[0].to_number else None
+    numbers = {message.to_number for message in group}
+    to = group[0].to_number if len(numbers) == 1 and group[0].to_number else None
     return Query(group[0].sender, to, min(times) - _SKEW, max(times) + _SKEW)
-
-
-def _page(world: Deps, query: Query, until: datetime) -> Page | timedelta:
-    toll = toll_of_list(world.settings)
-    while (wait := pay_or_wait(world.database, [toll], world.clock.now())) > timedelta(0):
-        if wait > _LONGEST_PAUSE or world.clock.now() + wait > until:
-            return wait
-        world.clock.sleep(wait.total_seconds())
-    found = world.provider.look_up(query)
-    if isinstance(found, LookupFailed):
-        return max(_AFTER_FAILURE, timedelta(seconds=found.retry_after_seconds or 0))
-    return found
 
 
 def _apply(world: Deps, message: Message, record: Record | None) -> None:
@@ -216,15 +216,34 @@ def _conclude(connection: Connection, message: Message, now: datetime, data: Map
     connection.execute(update(messages).where(messages.c.id == message.id).values(due_at=None))
 
 
-def _postpone(world: Deps, waiting: Sequence[Message], wait: timedelta) -> None:
-    """Let each come back when its turn may be, so that a long row of them is not looked at again and again."""
+def _give_up(world: Deps, overdue: Sequence[Message]) -> None:
+    """Leave as ``sent`` what nobody will ask for any more; an event of each says so."""
+    data = {"source": "unasked", "note": "no_receipt", "plivo_state": None}
+    # In the order of their ids, as all do that hold several.
+    ordered = sorted(overdue, key=lambda message: message.id)
+    for start in range(0, len(ordered), _CONCLUDED_AT_ONCE):
+        now = world.clock.now()
+        with world.database.transaction() as connection:
+            for message in ordered[start : start + _CONCLUDED_AT_ONCE]:
+                current = lock_message(connection, message.id)
+                if current is not None and current.status == SENT and current.epoch == message.epoch:
+                    _conclude(connection, current, now, {**data, "at": rfc3339(now)})
+
+
+def _postpone(world: Deps, groups: Sequence[Sequence[Message]], later: Later) -> None:
+    """Let each group come back together when its turn may be, so that one question still does for all of it."""
     apart = timedelta(minutes=1) / world.settings.plivo_list_per_minute
-    now = world.clock.now()
-    for place, message in enumerate(waiting):
-        _look_at(world, message, now + wait + apart * place)
+    wait = timedelta(seconds=later.seconds)
+    first = world.clock.now() + (wait if later.reason == STOPS else max(wait, _AGAIN))
+    place = 0
+    for group in groups:
+        _look_at(world, group, first + apart * place)
+        # As many pages as it may take.
+        place += 1 + len(group) // PAGE_SIZE
 
 
-def _look_at(world: Deps, message: Message, due: datetime | None) -> None:
-    own = (messages.c.id == message.id, messages.c.epoch == message.epoch, messages.c.status == SENT)
+def _look_at(world: Deps, group: Sequence[Message], due: datetime | None) -> None:
+    mine = tuple_(messages.c.id, messages.c.epoch).in_([(message.id, message.epoch) for message in group])
     with world.database.transaction() as connection:
-        connection.execute(update(messages).where(*own).values(due_at=due))
+        own = select(messages.c.id).where(mine, messages.c.status == SENT).order_by(messages.c.id).with_for_update()
+        connection.execute(update(messages).where(messages.c.id.in_(own)).values(due_at=due))

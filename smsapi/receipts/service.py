@@ -24,6 +24,7 @@ from smsapi.receipts.applying import REPORTED, Applied, apply_kept
 from smsapi.receipts.chunks import find_recipient
 from smsapi.receipts.facts import Receipt
 from smsapi.receipts.store import Heard, Kept
+from smsapi.send.settle import seconds_to_receipt
 
 log = get_logger()
 
@@ -133,7 +134,7 @@ def _apply_to(
 ) -> Mapping[UUID, Applied]:
     if kept is None:
         kept = store.read_kept(connection, [message.id for message in held])
-    after = world.settings.receipt_after_seconds
+    after = seconds_to_receipt(world.settings)
     return apply_kept(connection, world.clock, held, kept, evidence=evidence, look_after_seconds=after)
 
 
@@ -174,9 +175,9 @@ def _look_again_at(world: Deps, message_ids: Sequence[UUID], now: datetime) -> b
         if len(message_ids) > 1:
             alone = [_look_again_at(world, [message_id], now) for message_id in message_ids]
             return all(alone)
-        log.exception("receipt_failed", message_id=show_id("msg", message_ids[0]))
         with world.database.transaction() as connection:
             store.postpone(connection, message_ids[0], now + _LATEST)
+        log.exception("receipt_failed", message_id=show_id("msg", message_ids[0]))
     for message_id, applied in done.items():
         note(world, show_id("msg", message_id), applied)
     return True

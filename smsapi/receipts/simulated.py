@@ -1,7 +1,10 @@
 """The delivery reports of test keys' messages, which no Plivo will ever send."""
 
+from functools import partial
+
 from sqlalchemy import Connection, update
 
+from smsapi.db import after_commit
 from smsapi.deps import Deps
 from smsapi.messages.models import Message, messages
 from smsapi.plivo.magic import behaviour_of
@@ -22,5 +25,5 @@ def play_receipts(world: Deps, connection: Connection, message: Message) -> None
                 continue
             applied = apply_receipt(world, connection, message.id, receipt)
             if applied.result == "applied" and applied.status is not None:
-                world.metrics.count_message(applied.status, test=True)
+                after_commit(connection, partial(world.metrics.count_message, applied.status, test=True))
     connection.execute(update(messages).where(messages.c.id == message.id).values(due_at=upcoming))

@@ -142,7 +142,9 @@ class Kept(Heard):
 def keep(connection: Connection, heard: Sequence[Heard], now: datetime, *, source: str) -> Sequence[bool]:
     """Store these receipts, to be looked at now, in one statement; return of each whether it was not stored before."""
     rows = [_new_row(each, now, source) for each in heard]
-    stored = {(row.message_id, row.fingerprint) for row in connection.execute(_KEEP[connection.dialect.name], rows)}
+    # In one order: whoever stores the same report at the same moment is waited for, and may wait for us.
+    ordered = sorted(rows, key=lambda row: (row["message_id"], row["fingerprint"]))
+    stored = {(row.message_id, row.fingerprint) for row in connection.execute(_KEEP[connection.dialect.name], ordered)}
     answers = []
     for row in rows:
         # Of two that are the same, the first is the one that was stored.

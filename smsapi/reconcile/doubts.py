@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, Select, and_, or_, select
 
 from smsapi.deps import Deps
-from smsapi.messages.models import CHORE, Message, message_attempts, messages, to_message
+from smsapi.messages.models import CHORE, UNNAMED_ATTEMPT, Message, message_attempts, messages, to_message
 from smsapi.messages.statuses import SENDING, UNKNOWN, WAITING
 from smsapi.reconcile.matching import SKEW, Doubt
 
@@ -32,14 +32,19 @@ class Case:
         return max(doubt.ended_at for doubt in self.doubts)
 
 
-def read_cases(world: Deps, connection: Connection, held: Mapping[UUID, int]) -> Sequence[Case]:
-    """Return the cases of the messages that are still unknown under these epochs, in the order of their attempts."""
+def read_cases(
+    world: Deps, connection: Connection, held: Mapping[UUID, int]
+) -> tuple[Sequence[Case], Sequence[Message]]:
+    """Return the cases of the messages that are still unknown under these epochs, in the order of their attempts.
+
+    Beside them those of which no attempt is in doubt, so that there is nothing to look for.
+    """
     query = select(messages).where(messages.c.id.in_(list(held)), messages.c.status == UNKNOWN)
     found = [to_message(row) for row in connection.execute(query)]
     mine = {message.id: message for message in found if message.epoch == held[message.id]}
     doubts = _doubts(world, connection, mine)
     cases = [Case(message, tuple(doubts[message.id])) for message in mine.values() if message.id in doubts]
-    return sorted(cases, key=lambda case: case.since)
+    return sorted(cases, key=lambda case: case.since), [mine[each] for each in mine.keys() - doubts.keys()]
 
 
 def read_others(world: Deps, connection: Connection, cases: Sequence[Case], *, masked: bool = False) -> Sequence[Doubt]:
@@ -56,11 +61,8 @@ def read_others(world: Deps, connection: Connection, cases: Sequence[Case], *, m
     unknown = select(messages).where(messages.c.status == UNKNOWN, *wanted)
     under_way = select(messages).where(CHORE, messages.c.status == SENDING, *wanted)
     rows = [row for query in (unknown, under_way) for row in connection.execute(query)]
-    unnamed = _unnamed(world, cases).where(*wanted)
-    if masked and world.settings.receipt_after_seconds:
-        # No number leads to them. A look for want of a report is still to come, and is what finds them at once.
-        unnamed = unnamed.where(CHORE)
-    rows += connection.execute(unnamed)
+    unnamed = _unnamed_masked(world, cases) if masked else _unnamed(world, cases)
+    rows += connection.execute(unnamed.where(*wanted))
     mine = {case.message.id for case in cases}
     others = {row.id: to_message(row) for row in rows if row.id not in mine}
     return [doubt for doubts in _doubts(world, connection, others).values() for doubt in doubts]
@@ -68,14 +70,23 @@ def read_others(world: Deps, connection: Connection, cases: Sequence[Case], *, m
 
 def _unnamed(world: Deps, cases: Sequence[Case]) -> Select[Any]:
     """Return those that Plivo took at about the same time, in calls of many, and whose id it has not told us yet."""
+    return select(messages).where(_IS_UNNAMED, messages.c.sent_at.between(*_around(world, cases)))
+
+
+def _unnamed_masked(world: Deps, cases: Sequence[Case]) -> Select[Any]:
+    """Return the same where no number leads to them: by the time of the attempts that have no id."""
+    rows = message_attempts.c
+    since, until = _around(world, cases)
+    then = select(rows.message_id).where(UNNAMED_ATTEMPT, rows.finished_at.between(since, until))
+    return select(messages).where(_IS_UNNAMED, messages.c.id.in_(then))
+
+
+_IS_UNNAMED = and_(messages.c.provider_uuid.is_(None), messages.c.status.not_in((*WAITING, SENDING, UNKNOWN)))
+
+
+def _around(world: Deps, cases: Sequence[Case]) -> tuple[datetime, datetime]:
     around = SKEW + timedelta(seconds=world.settings.lease_seconds)
-    since, until = min(case.since for case in cases) - around, max(case.until for case in cases) + around
-    columns = messages.c
-    return select(messages).where(
-        columns.provider_uuid.is_(None),
-        columns.status.not_in((*WAITING, SENDING, UNKNOWN)),
-        columns.sent_at.between(since, until),
-    )
+    return min(case.since for case in cases) - around, max(case.until for case in cases) + around
 
 
 def _doubts(world: Deps, connection: Connection, of: Mapping[UUID, Message]) -> dict[UUID, list[Doubt]]:

@@ -104,7 +104,7 @@ def accept(
     given = None if held else answer_for(message, preference, request_id)
     entry = None if claim is None else _entry(world, claim, message, preference, given)
     world.checkpoint("accept.before")
-    found = _store(world, message, entry, request_id)
+    found = _store(world, message, claim, entry, request_id)
     world.checkpoint("accept.committed")
     if isinstance(found, Declined):
         return found
@@ -146,7 +146,7 @@ def _entry(world: Deps, claim: Claim, message: Message, preference: Preference, 
 
 
 def _store(
-    world: Deps, message: Message, entry: dict[str, Any] | None, request_id: str
+    world: Deps, message: Message, claim: Claim | None, entry: dict[str, Any] | None, request_id: str
 ) -> Answer | Abandoned | Declined | Literal["fresh"]:
     if world.database.is_postgresql:
         with world.database.statement() as connection:
@@ -155,10 +155,10 @@ def _store(
     with world.database.transaction() as connection:
         refusal = refusal_of_message(connection, message)
         declined = None if refusal is None else render(refusal, request_id)
-        if entry is not None:
+        if claim is not None and entry is not None:
             # What is refused has its answer at once, and no message to which that would belong.
             kept = entry if declined is None else {**entry, "subject_id": None, **answer_columns(declined)}
-            found = begin(connection, world.database, kept, now=world.clock.now())
+            found = begin(connection, world.database, claim, kept, now=world.clock.now())
             if found != "fresh":
                 return found
             world.checkpoint("accept.keyed")
@@ -175,7 +175,7 @@ def _decline(world: Deps, declined: Answer, claim: Claim | None, asked: _Asked) 
     now, ttl = world.clock.now(), world.settings.idempotency_ttl_seconds
     entry = entry_of(claim, now=now, lock_seconds=_GRACE_SECONDS, ttl_seconds=ttl, given=declined)
     with world.database.transaction() as connection:
-        found = begin(connection, world.database, entry, now=now)
+        found = begin(connection, world.database, claim, entry, now=now)
     if isinstance(found, Abandoned):
         return _answer_late(world, found, claim, asked)
     return Declined(declined) if found == "fresh" else Replayed(found)

@@ -5,21 +5,24 @@ a worker who claims it at the same moment either has it already, and the decisio
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, Literal, get_args
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Uuid, column, func, select, table, update
 
 from smsapi.auth.models import Client
+from smsapi.db import UtcDateTime, after_commit
 from smsapi.deps import Deps
-from smsapi.errors import NotUnknown, TooLate
+from smsapi.errors import NotUnknown, TooLate, Unavailable
 from smsapi.messages.lanes import lane_of
 from smsapi.messages.models import Message, message_attempts
 from smsapi.messages.statuses import CANCELED, FAILED, QUEUED, SCHEDULED, SENT, UNKNOWN, WAITING
 from smsapi.messages.store import add_event
 from smsapi.optouts.ledger import refusal_of
-from smsapi.send.change import change, conclude
+from smsapi.send.change import change, conclude, hold, may_have_left, rule_out
 from smsapi.send.order import Order, bounds_of, read_bounds
 from smsapi.send.plan import Plan, plan, planned_columns
 from smsapi.send.settle import next_look
@@ -47,7 +50,8 @@ _NOT_SHOWN: Final = ("expires_in", "max_segments", "max_price", "smart_encoding"
 def cancel(world: Deps, connection: Connection, message: Message, *, by: Mapping[str, Any]) -> Message:
     """Call off a message that has not left and is not on its way; return it so. Twice is the same as once.
 
-    A caller who waits for its delivery finds it canceled. ``by`` says who wants it, and goes into the event.
+    A caller who waits for its delivery finds it canceled. One of which an earlier attempt may have reached Plivo is not
+    tried again either, and is held as ``unknown``. ``by`` says who wants it, and goes into the event.
 
     Raises:
         TooLate: it is on its way, or settled otherwise.
@@ -58,9 +62,11 @@ def cancel(world: Deps, connection: Connection, message: Message, *, by: Mapping
     if message.status not in WAITING:
         raise TooLate(f"The message is {message.status}; only a scheduled or queued one can be canceled.")
     # The epoch, for a caller's own delivery may hold it between two attempts.
+    if may_have_left(connection, [message]):
+        return hold(world, connection, message, (CANCELED, CANCELED), evidence=by, epoch=message.epoch + 1)
     canceled = change(world, connection, message, status=CANCELED, due_at=None, epoch=message.epoch + 1)
     add_event(connection, message, "message.canceled", world.clock.now(), by)
-    world.metrics.count_message(CANCELED, test=message.test)
+    after_commit(connection, partial(world.metrics.count_message, CANCELED, test=message.test))
     return canceled
 
 
@@ -160,7 +166,31 @@ def resolve(
             return _send_again(world, connection, message, evidence)
         case "failed":
             epoch = message.epoch + 1
+            # Whoever decides so answers for every attempt that was made.
+            rule_out(connection, message, world.clock.now())
             return conclude(world, connection, message, FAILED, RESOLVED_AS_FAILED, evidence=evidence, epoch=epoch)
+
+
+def wake_batch(world: Deps, resolved: Message) -> None:
+    """Have the batch of a message looked at now that it is resolved, and the resolution is committed: it may be over.
+
+    Never raises for the store: the batch would be looked at all the same, only later.
+    """
+    if resolved.batch_id is None:
+        return
+    now = world.clock.now()
+    columns = _BATCHES.c
+    open_one = (columns.id == resolved.batch_id, columns.due_at > now, columns.finished_at.is_(None))
+    # A transaction of its own: whoever holds messages does not lock their batch.
+    with suppress(Unavailable), world.database.transaction() as connection:
+        connection.execute(update(_BATCHES).where(*open_one).values(due_at=now))
+    world.bell.ring()
+
+
+# Batches are a layer above; of their table no more is known here.
+_BATCHES: Final = table(
+    "batches", column("id", Uuid), column("due_at", UtcDateTime), column("finished_at", UtcDateTime)
+)
 
 
 def _take(world: Deps, connection: Connection, message: Message, evidence: Mapping[str, Any]) -> Message:
@@ -176,7 +206,7 @@ def _take(world: Deps, connection: Connection, message: Message, evidence: Mappi
         "error_message": None,
     }
     add_event(connection, message, "message.sent", now, evidence)
-    world.metrics.count_message(SENT, test=message.test)
+    after_commit(connection, partial(world.metrics.count_message, SENT, test=message.test))
     return change(world, connection, message, **values)
 
 

@@ -5,10 +5,12 @@ in between leaves a row that says how far it came.
 """
 
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import update
 
+from smsapi.db import after_commit
 from smsapi.deps import Deps
 from smsapi.ids import show_id
 from smsapi.log import get_logger
@@ -24,6 +26,7 @@ from smsapi.send.call import call
 from smsapi.send.change import insist
 from smsapi.send.joined import run_joined
 from smsapi.send.settle import settle
+from smsapi.send.stops import CanceledAmong, no_batch
 
 log = get_logger()
 
@@ -47,19 +50,23 @@ def deliver(world: Deps, message_id: UUID, epoch: int, *, wait_until: datetime) 
     return begun if isinstance(begun, Message) else run(world, begun, wait_until=wait_until)
 
 
-def run(world: Deps, begun: Begun, *, wait_until: datetime) -> Message:
+def run(world: Deps, begun: Begun, *, wait_until: datetime, canceled_among: CanceledAmong = no_batch) -> Message:
     """Make the attempt that was begun, and further ones until ``wait_until`` where nothing was sent.
 
-    One that several messages share is made once, for all of them; the first is returned.
+    One that several messages share is made once, for all of them; the first is returned. ``canceled_among`` says which
+    batches were called off, where the attempt waited for so long that it has to ask.
     """
     if begun.chunk_id is not None:
-        return run_joined(world, begun, begun.chunk_id)
+        return run_joined(world, begun, begun.chunk_id, canceled_among=canceled_among)
     while True:
-        outcome = call(world, begun.message)
+        called = call(world, begun.message, canceled_among=canceled_among)
         world.checkpoint("call.returned")
-        # Without it all that is left of the call is that its outcome is unknown. Writing it twice changes nothing.
-        attempted = begun
-        settled = insist(world, lambda: settle(world, attempted, outcome, wait_until=wait_until))  # noqa: B023
+        try:
+            # Without it all that is left of the call is that its outcome is unknown. Writing it twice changes nothing.
+            write = partial(settle, world, begun, called.outcome, wait_until=wait_until)
+            settled = insist(world, write)
+        finally:
+            called.tell()
         if settled.retry_in_seconds is None:
             return settled.message
         world.clock.sleep(settled.retry_in_seconds)
@@ -89,10 +96,11 @@ def _begin_when_open(world: Deps, message_id: UUID, epoch: int, number: int, wai
 
 def _hand_over(world: Deps, message_id: UUID, epoch: int, closed: Closed) -> Message:
     """Let a dispatcher send what may not be sent before its caller's patience ends."""
-    log.info("waits_at_a_gate", message_id=show_id("msg", message_id), gate=closed.key)
     columns = messages.c
     held = (columns.id == message_id, columns.epoch == epoch, columns.status.in_(WAITING))
+    said = {"message_id": show_id("msg", message_id), "gate": closed.key}
     with world.database.transaction() as connection:
+        after_commit(connection, partial(log.info, "waits_at_a_gate", **said))
         connection.execute(update(messages).where(*held).values(due_at=world.clock.now(), epoch=columns.epoch + 1))
         return get_message(connection, message_id)
 

@@ -8,12 +8,14 @@ that of all; so that one bad number does not hold up the good ones for ever, the
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection, select, update
 
+from smsapi.db import after_commit
 from smsapi.deps import Deps
 from smsapi.ids import show_id
 from smsapi.log import get_logger
@@ -33,7 +35,8 @@ from smsapi.send.begin import Begun
 from smsapi.send.call import call_joined
 from smsapi.send.change import ACCOUNT_REFUSED, NO_ANSWER, REJECTED, insist
 from smsapi.send.settle import in_charge, next_look, take
-from smsapi.send.together import change_all, conclude_all, requeue_all, tell_all
+from smsapi.send.stops import CanceledAmong, no_batch
+from smsapi.send.together import change_all, conclude_all, count_all, requeue_all, tell_all
 
 log = get_logger()
 
@@ -42,15 +45,18 @@ _APART: Final = 10
 _INVALID: Final = (REJECTED, "Plivo does not take the number as a valid one.")
 
 
-def run_joined(world: Deps, begun: Begun, chunk_id: UUID) -> Message:
+def run_joined(world: Deps, begun: Begun, chunk_id: UUID, *, canceled_among: CanceledAmong = no_batch) -> Message:
     """Make the one call that was begun for several messages, and write down what came of it for each.
 
     Returns the first of them, as it was begun. Nothing is tried again here: what was not sent goes back to its lane.
     """
-    outcome = call_joined(world, begun.messages, chunk_id)
+    called = call_joined(world, begun.messages, chunk_id, canceled_among=canceled_among)
     world.checkpoint("joined.returned")
-    # Without it all that is left of the call is that its outcome is unknown. Writing it twice changes nothing.
-    insist(world, lambda: settle_joined(world, begun, chunk_id, outcome))
+    try:
+        # Without it all that is left of the call is that its outcome is unknown. Writing it twice changes nothing.
+        insist(world, lambda: settle_joined(world, begun, chunk_id, called.outcome))
+    finally:
+        called.tell()
     return begun.message
 
 
@@ -157,8 +163,7 @@ def _take_as_begun(
     }
     change_all(world, connection, several, **values)
     tell_all(connection, several, "message.sent", now, evidence)
-    for message in several:
-        world.metrics.count_message(SENT, test=message.test)
+    count_all(world, connection, several, SENT)
 
 
 def _go_on(
@@ -188,7 +193,7 @@ def _send_apart(world: Deps, connection: Connection, several: Sequence[Message],
         # The refusal is not one of the message, so it counts for nothing: it goes again at once.
         requeue_all(world, connection, several, now, joined=fewer, evidence=evidence, in_the_end=None)
         return
-    log.warning("account_refused", reason=trouble, recipients=len(several))
+    after_commit(connection, partial(log.warning, "account_refused", reason=trouble, recipients=len(several)))
     due = now + timedelta(seconds=world.settings.account_probe_seconds)
     evidence = {"reason": "account_paused", "trouble": trouble}
     requeue_all(world, connection, several, due, joined=fewer, evidence=evidence, in_the_end=ACCOUNT_REFUSED)

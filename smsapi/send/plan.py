@@ -1,8 +1,10 @@
 """What would leave if an order were taken, and every reason not to take it: a pure function of values."""
 
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from smsapi.auth.models import Client
 from smsapi.errors import (
@@ -14,6 +16,7 @@ from smsapi.errors import (
     TextTooLong,
     TooManySegments,
 )
+from smsapi.messages.models import Message
 from smsapi.messages.present import MICROS
 from smsapi.send.order import Order
 from smsapi.settings import Settings
@@ -22,6 +25,7 @@ from smsapi.sms.phone import InvalidNumber, Number, parse_number
 from smsapi.sms.prices import Price, PriceList
 from smsapi.sms.sender import InvalidSender, Sender, check_sender_for_country, classify_sender
 
+SENDER_REFUSED: Final = "The client may not use this sender: it is not one of its allowed senders, nor its default."
 FURTHEST_AHEAD = timedelta(days=30)
 
 
@@ -57,7 +61,7 @@ def plan(order: Order, client: Client, settings: Settings, prices: PriceList | N
     sender = _sender(order, client, settings)
     price = None if prices is None else prices.estimate(number.country, measured.segments)
     found = (
-        _refuse_sender(order, sender, client, number),
+        _refuse_sender(order, sender, number, client.senders(settings.plivo_sender_id)),
         _refuse_country(number, client, settings),
         _refuse_length(measured, settings),
         _refuse_segments(measured, order.max_segments),
@@ -98,26 +102,46 @@ def _sender(order: Order, client: Client, settings: Settings) -> Sender | None:
         return None
 
 
-def _refuse_sender(order: Order, sender: Sender | None, client: Client, number: Number) -> Refused | None:
+def _refuse_sender(order: Order, sender: Sender | None, number: Number, allowed: AbstractSet[str]) -> Refused | None:
     if sender is None:
         return SenderNotAllowed("No usable sender: name one in from, or give the client a default sender.")
     if sender.value == order.to:
         return SenderNotAllowed("A message cannot go from a number to itself.")
-    allowed = client.allowed_senders
     # A default is no way around it, neither the client's nor the whole service's.
-    if allowed is not None and sender.value not in allowed:
-        return SenderNotAllowed("The client may not use this sender.")
+    if sender.value not in allowed:
+        return SenderNotAllowed(SENDER_REFUSED)
     reason = check_sender_for_country(sender, number.country)
     return None if reason is None else SenderNotAllowed(reason)
 
 
 def _refuse_country(number: Number, client: Client, settings: Settings) -> Refused | None:
-    where = f"Country {number.country}" if number.country is not None else "A number of no country"
-    if settings.allowed_countries and number.country not in settings.allowed_countries:
+    return _country_refusal(number.country, client.allowed_countries, settings)
+
+
+def _country_refusal(country: str | None, of_client: Sequence[str] | None, settings: Settings) -> Refused | None:
+    where = f"Country {country}" if country is not None else "A number of no country"
+    if settings.allowed_countries and country not in settings.allowed_countries:
         return CountryNotAllowed(f"{where} is not allowed on this service.")
-    if client.allowed_countries is not None and number.country not in client.allowed_countries:
+    if of_client is not None and country not in of_client:
         return CountryNotAllowed(f"{where} is not allowed for this client.")
     return None
+
+
+def refusal_when_due(
+    message: Message,
+    settings: Settings,
+    *,
+    allowed_senders: Sequence[str] | None,
+    allowed_countries: Sequence[str] | None,
+) -> Refused | None:
+    """Return the refusal that a stored message meets when its turn comes, or None.
+
+    What it needs may have been taken from its client, or from the service, since it was accepted.
+    The lists are its client's as they are now (None: any). All else was decided when it was taken, and holds.
+    """
+    if allowed_senders is not None and message.sender not in allowed_senders:
+        return SenderNotAllowed("The client may not use this sender.")
+    return _country_refusal(message.country, allowed_countries, settings)
 
 
 def _refuse_length(measured: Measured, settings: Settings) -> Refused | None:

@@ -13,7 +13,7 @@ from smsapi.messages.schemas import CATEGORIES, ENCODINGS, PriceSchema
 from smsapi.send.after import OUTCOMES, Outcome
 from smsapi.send.order import Order
 from smsapi.sms.phone import InvalidNumber, parse_number
-from smsapi.web.fields import Line, Moment, StrictSchema, Truth, Whole
+from smsapi.web.fields import Line, Moment, Pairs, StrictSchema, Truth, Whole
 
 # Longer than any cap that SMSAPI_GSM7_MAX_UNITS allows; what is shorter and still too long is text_too_long.
 _MAX_TEXT = 100_000
@@ -79,9 +79,7 @@ class OrderSchema(StrictSchema):
     )
     category = fields.String(load_default="transactional", validate=validate.OneOf(CATEGORIES))
     reference = Line(load_default=None, maximum=255)
-    metadata = fields.Dict(
-        keys=Line(maximum=64), values=Line(minimum=0, maximum=512), load_default=dict, validate=validate.Length(max=20)
-    )
+    metadata = Pairs(keys=Line(maximum=64), values=Line(minimum=0, maximum=512), load_default=dict, maximum=20)
     dlt = fields.Nested(DltSchema, load_default=None)
     send_at = Moment(
         load_default=None, metadata={"description": "When to send it: in the future, at most 30 days ahead."}

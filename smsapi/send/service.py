@@ -62,7 +62,8 @@ def _send(
     given = answer_for(message, preference, request_id)
     if claim is not None:
         world.checkpoint("answer.before")
-        _keep_answer(world, claim, given)
+        # A repetition may have been quicker, and told the key how the message stood then: all are told the same.
+        given = _keep_answer(world, claim, given)
         world.checkpoint("answer.kept")
     return given, False
 
@@ -103,13 +104,15 @@ def _reread(world: Deps, message: Message) -> Message:
         return message
 
 
-def _keep_answer(world: Deps, claim: Claim, given: Answer) -> None:
+def _keep_answer(world: Deps, claim: Claim, given: Answer) -> Answer:
+    """Keep the answer for the key, or find the one that is kept already; return what all are told."""
     try:
         with world.database.transaction() as connection:
-            finish(connection, claim, given)
+            return finish(connection, claim, given)
     except Unavailable:
         # A twin will find the key abandoned and make the answer from the message.
         log.warning("answer_not_kept")
+        return given
 
 
 def preview(world: Deps, caller: Caller, order: Order) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, select, update
 
+from smsapi.db import after_commit
 from smsapi.deps import Deps
 from smsapi.ids import show_id
 from smsapi.log import get_logger
@@ -18,7 +20,17 @@ from smsapi.pacing.health import account_trouble, note_outcome
 from smsapi.plivo.magic import behaviour_of
 from smsapi.plivo.outcomes import Accepted, Outcome, Rejected, Unavailable, Unknown
 from smsapi.send.begin import Begun
-from smsapi.send.change import ACCOUNT_REFUSED, NO_ANSWER, REJECTED, change, conclude, provider_of, requeue
+from smsapi.send.change import (
+    ACCOUNT_REFUSED,
+    NO_ANSWER,
+    REJECTED,
+    change,
+    conclude,
+    is_held,
+    provider_of,
+    requeue,
+)
+from smsapi.settings import Settings
 
 log = get_logger()
 
@@ -86,9 +98,11 @@ def in_charge(message: Message, attempted: Message) -> bool:
     """Say whether it is this attempt's to say what becomes of the message.
 
     Also where the lease was lost and nothing has happened since: what was unknown for want of an answer is known now.
+    Not where the message was left to a person meanwhile.
     """
     # Only a further attempt counts them up: a chore's claim that found the lease over changes the epoch alone.
-    return message.attempts == attempted.attempts and message.status in {SENDING, UNKNOWN}
+    untouched = message.attempts == attempted.attempts and message.status in {SENDING, UNKNOWN}
+    return untouched and not is_held(message)
 
 
 def take(
@@ -109,13 +123,18 @@ def take(
     taken = change(world, connection, message, **values)
     if status != message.status:
         add_event(connection, message, "message.sent", now, evidence)
-        world.metrics.count_message(status, test=message.test)
+        after_commit(connection, partial(world.metrics.count_message, status, test=message.test))
     return taken
+
+
+def seconds_to_receipt(settings: Settings) -> float:
+    """Return after how long without a last receipt Plivo's list is asked; 0: never, as where Plivo sends none."""
+    return 0.0 if settings.public_url is None else settings.receipt_after_seconds
 
 
 def next_look(world: Deps, message: Message, now: datetime) -> datetime | None:
     """Return when a message that Plivo took is to be looked at again, for want of its last delivery report."""
-    after = world.settings.receipt_after_seconds
+    after = seconds_to_receipt(world.settings)
     if message.test or not after or message.status in FINAL:
         return next_simulated_receipt(message, now)
     return now + timedelta(seconds=after)
@@ -162,7 +181,8 @@ def _may_pass(connection: Connection, message: Message, outcome: Rejected) -> bo
 
 
 def _wait_for_account(world: Deps, connection: Connection, message: Message, outcome: Rejected) -> Message:
-    log.warning("account_refused", reason=account_trouble(outcome), message_id=show_id("msg", message.id))
+    said = {"reason": account_trouble(outcome), "message_id": show_id("msg", message.id)}
+    after_commit(connection, partial(log.warning, "account_refused", **said))
     # At the end of those that wait, so that the next probe is another message.
     due = world.clock.now() + timedelta(seconds=world.settings.account_probe_seconds)
     evidence = {"reason": "account_paused", "trouble": account_trouble(outcome)}
@@ -222,7 +242,8 @@ def call_unknown(world: Deps, connection: Connection, message: Message, evidence
 
 def lose_lease(world: Deps, connection: Connection, message: Message) -> Message:
     """Say of a message whose sender died within an attempt what is known: nothing."""
-    log.warning("sender_died", client_id=show_id("cli", message.client_id), message_id=show_id("msg", message.id))
+    said = {"client_id": show_id("cli", message.client_id), "message_id": show_id("msg", message.id)}
+    after_commit(connection, partial(log.warning, "sender_died", **said))
     evidence = {"reason": "the sender died within the attempt", "on_unknown": message.on_unknown}
     if message.on_unknown == "resend" and not message.test:
         evidence |= {"decision": "resend"}

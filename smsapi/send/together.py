@@ -5,16 +5,18 @@ The messages are held by the caller's transaction, and stand as they are given.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, func, select, update
 
+from smsapi.db import after_commit
 from smsapi.deps import Deps
 from smsapi.messages.models import Message, message_attempts, messages
 from smsapi.messages.statuses import FAILED, QUEUED
 from smsapi.messages.store import add_events
-from smsapi.send.change import GAVE_UP
+from smsapi.send.change import GAVE_UP, NEVER_LEFT, hold, may_have_left
 
 
 def change_all(world: Deps, connection: Connection, several: Sequence[Message], **values: Any) -> None:
@@ -32,6 +34,12 @@ def tell_all(
     add_events(connection, [(message, kind, data) for message in several], at)
 
 
+def count_all(world: Deps, connection: Connection, several: Sequence[Message], status: str) -> None:
+    """Count these messages as having come to this status, once that is committed."""
+    for message in several:
+        after_commit(connection, partial(world.metrics.count_message, status, test=message.test))
+
+
 def conclude_all(
     world: Deps,
     connection: Connection,
@@ -42,16 +50,23 @@ def conclude_all(
     evidence: Mapping[str, Any] | None = None,
     **values: Any,
 ) -> None:
-    """Do as :func:`smsapi.send.change.conclude` for all of these messages, in as many statements as for one."""
+    """Do as :func:`smsapi.send.change.conclude` for all of these messages, in as many statements as for one.
+
+    Those that may have been taken are held one by one, where the status would say that nothing was sent.
+    """
+    code, sentence = error
+    left = may_have_left(connection, several) if status in NEVER_LEFT else set()
+    for message in several:
+        if message.id in left:
+            hold(world, connection, message, (status, code), evidence=evidence, **values)
+    several = [message for message in several if message.id not in left]
     if not several:
         return
-    code, sentence = error
     known = {"due_at": None, **values, "status": status, "error_code": code, "error_message": sentence}
     change_all(world, connection, several, **known)
     data = {"error": {"code": code, "message": sentence}, **(evidence or {})}
     tell_all(connection, several, f"message.{status}", world.clock.now(), data)
-    for message in several:
-        world.metrics.count_message(status, test=message.test)
+    count_all(world, connection, several, status)
 
 
 def requeue_all(

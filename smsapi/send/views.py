@@ -1,13 +1,14 @@
 """The blueprint ``send``: a message, the preview of one, and what can be done with one that is stored."""
 
-from dataclasses import replace
-
 from flask import Blueprint, request
 from flask.wrappers import Response
+from sqlalchemy import Connection
 
 from smsapi.auth.guard import caller
 from smsapi.auth.schemas import EmptySchema
+from smsapi.deps import Deps
 from smsapi.messages.deciding import by_caller, decide
+from smsapi.messages.models import Message
 from smsapi.messages.present import present_message
 from smsapi.messages.schemas import MessageSchema
 from smsapi.messages.store import get_message_for, hold_message
@@ -16,7 +17,6 @@ from smsapi.send.order import Order
 from smsapi.web.answers import answer
 from smsapi.web.body import load_body, load_optional_body
 from smsapi.web.context import deps, request_id, to_response
-from smsapi.web.idempotency import Claim
 from smsapi.web.once import REPLAYED, claim_of_request
 from smsapi.web.operations import operation
 from smsapi.web.paths import id_in_path
@@ -52,8 +52,14 @@ _REFUSALS = (
 def create_message() -> Response:
     """Store the message and, unless it waits for `send_at` or nobody waits, see it sent: 201, or 202 if it goes on."""
     order = load_body(_order, Order)
+    claim = claim_of_request(caller().owner)
     given, replayed = service.send_message(
-        deps(), caller(), order, claim=_claim(), preference=_preference(order), request_id=request_id()
+        deps(),
+        caller(),
+        order,
+        claim=claim,
+        preference=_preference(order),
+        request_id=request_id(),
     )
     return to_response(given, REPLAYED if replayed else None)
 
@@ -62,14 +68,6 @@ def _preference(order: Order) -> Preference:
     preferred = read_prefer(request.headers.get("Prefer", ""))
     # Nobody waits for a message until its time comes, so a wait is not what was applied.
     return preferred if order.send_at is None or preferred.wait_seconds is None else Preference(None, None)
-
-
-def _claim() -> Claim | None:
-    claim = claim_of_request(caller().client.id)
-    if claim is None or caller().key.live:
-        return claim
-    # Apart from the live ones: a rehearsal with a test key must not be the answer to the real message after it.
-    return replace(claim, route=f"{claim.route} (test)")
 
 
 @blueprint.post("/v1/messages/preview")
@@ -91,9 +89,13 @@ def preview_message() -> Response:
     body=schemas.MessagePatchSchema,
     answers={200: MessageSchema},
     problems=("not_found", "too_late", *_REFUSALS),
+    retargets=True,
 )
 def update_message(message_id: str) -> Response:
-    """Change what is given before the message is sent; it is looked at anew, and may be refused as a new one would."""
+    """Change what is given before the message is sent; it is looked at anew, and may be refused as a new one would.
+
+    Another `to` spends the number's limit (429 `rate_limited`), once for each message and number.
+    """
     changes = load_body(_patch, schemas.MessageChanges)
     world, who = deps(), caller()
     with world.database.transaction() as connection:
@@ -133,9 +135,15 @@ def resolve_message(message_id: str) -> Response:
     """Say what became of a message that is `unknown`, or have it sent again; `resend` may text somebody twice."""
     resolution = load_body(_resolution, schemas.Resolution)
     outcome, by = resolution.outcome, by_caller()
-    response = decide(
-        message_id, lambda world, connection, held: after.resolve(world, connection, held, outcome, by=by)
-    )
+    resolved: list[Message] = []
+
+    def settle(world: Deps, connection: Connection, held: Message) -> Message:
+        resolved.append(after.resolve(world, connection, held, outcome, by=by))
+        return resolved[-1]
+
+    response = decide(message_id, settle)
+    for message in resolved:
+        after.wake_batch(deps(), message)
     if outcome == "resend":
         deps().bell.ring()
     return response

@@ -6,20 +6,14 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-from limits import parse_many
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from smsapi.settings.windows import read_windows
 from smsapi.sms.phone import is_country
 from smsapi.sms.sender import InvalidSender, classify_sender
 
 _MAX_PORT = 65535
-_MAX_LIMITS_LENGTH = 255
-# Beyond these a moment in microseconds would no longer be exact in Redis.
-_MAX_QUOTA = 1_000_000_000
-_MAX_WINDOW_SECONDS = 366 * 86400
-# The library reads a window of 0 minutes as one of a minute.
-_NO_WINDOW = re.compile(r"(/|per)\s*0+(?![0-9])", re.IGNORECASE | re.ASCII)
 
 
 def text(value: str) -> str:
@@ -225,21 +219,8 @@ def countries(value: str) -> tuple[str, ...]:
 
 def limit_list(value: str) -> str:
     """Return limits in the notation of flask-limiter, which the limiter can count."""
-    try:
-        found = parse_many(value)
-    except ValueError:
-        found = []
-    if not found or len(value) > _MAX_LIMITS_LENGTH or _NO_WINDOW.search(value):
-        raise ValueError(_LIMITS_RULE)
-    if any(item.amount > _MAX_QUOTA or not 1 <= item.get_expiry() <= _MAX_WINDOW_SECONDS for item in found):
-        raise ValueError(_LIMITS_RULE)
+    read_windows(value)
     return value
-
-
-_LIMITS_RULE = (
-    "must be limits such as 600 per minute; 10000 per day, "
-    f"each of at most {_MAX_QUOTA} in a second to a year, in {_MAX_LIMITS_LENGTH} characters"
-)
 
 
 def plivo_auth_id(value: str) -> str:
@@ -262,6 +243,23 @@ def bind_address(value: str) -> str:
 def words(value: str) -> tuple[str, ...]:
     """Return the words of a list that is separated by commas or spaces."""
     return tuple(part for part in re.split(r"[,\s]+", value) if part)
+
+
+def port_ranges(value: str) -> tuple[tuple[int, int], ...]:
+    """Return the ports of a list such as 443,8000-9999, as first and last of each range."""
+    rule = "must be ports and ranges of them such as 443,80,8000-9999"
+    found = []
+    for part in words(value):
+        match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part, re.ASCII)
+        if match is None:
+            raise ValueError(rule)
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not 1 <= first <= last <= _MAX_PORT:
+            raise ValueError(rule)
+        found.append((first, last))
+    if not found:
+        raise ValueError(rule)
+    return tuple(found)
 
 
 def networks(value: str) -> tuple[IPv4Network | IPv6Network, ...]:

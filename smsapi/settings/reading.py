@@ -112,6 +112,9 @@ def _rule_of(parse: Callable[[str], Any]) -> str:
 def _shown(default: Any) -> str:
     if default is None or default == ():
         return "none"
+    if isinstance(default, tuple):
+        # Ranges of ports are the only lists with a default.
+        return f"`{','.join(f'{low}' if low == high else f'{low}-{high}' for low, high in default)}`"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"

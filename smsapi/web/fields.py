@@ -9,7 +9,10 @@ import orjson
 from marshmallow import Schema, ValidationError, fields, validate
 from marshmallow.exceptions import MarshmallowError
 
+from smsapi.sms.phone import E164
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SENDER = re.compile(E164.pattern + r"|[0-9]{3,8}|[0-9]{0,10}[A-Za-z][A-Za-z0-9]{0,10}")
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 
@@ -31,6 +34,58 @@ def no_control_characters(value: str) -> None:
     """Raise a ValidationError where the text has a control character (C0, DEL, C1)."""
     if found := _CONTROL.search(value):
         raise ValidationError(f"Must not contain control characters (U+{ord(found.group()):04X}).")
+
+
+class Phone(fields.String):
+    """A phone number in a query: E.164, the whole of it, its plus sign as %2B (a bare one is read as a space)."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(validate=_phone, metadata={"pattern": f"^{E164.pattern}$"}, **kwargs)
+
+
+class SenderOrPhone(fields.String):
+    """A sender in a query: a phone number as above, a short code, or letters and digits."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(validate=_sender_or_phone, metadata={"pattern": f"^({_SENDER.pattern})$"}, **kwargs)
+
+
+def _phone(value: str) -> None:
+    # The whole of it: what follows a number may be a NUL, which PostgreSQL does not take.
+    if E164.fullmatch(value) is None:
+        raise ValidationError("Must be an E.164 number, its + as %2B.")
+
+
+def _sender_or_phone(value: str) -> None:
+    if _SENDER.fullmatch(value) is None:
+        raise ValidationError("Must be an E.164 number, its + as %2B, a short code, or letters and digits.")
+
+
+class Several(fields.List[Any]):
+    """A list within bounds, which is measured before any of its items is looked at."""
+
+    def __init__(self, inner: fields.Field[Any], *, minimum: int = 0, maximum: int, **kwargs: Any) -> None:
+        self.bounds = validate.Length(min=minimum, max=maximum)
+        super().__init__(inner, validate=self.bounds, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> list[Any]:
+        if isinstance(value, list):
+            self.bounds(value)
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+class Pairs(fields.Dict):
+    """An object of names and values within bounds, which is measured before any of them is looked at."""
+
+    def __init__(self, *, maximum: int, **kwargs: Any) -> None:
+        self.bounds = validate.Length(max=maximum)
+        super().__init__(validate=self.bounds, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        if isinstance(value, Mapping):
+            self.bounds(value)
+        found: Any = super()._deserialize(value, attr, data, **kwargs)  # type: ignore[no-untyped-call]  # Marshmallow's
+        return found
 
 
 class Whole(fields.Integer):

@@ -4,10 +4,11 @@ import time
 from collections.abc import Mapping
 
 import structlog
-from flask import Flask, g, request
+from flask import Flask, current_app, g, request
 from flask.wrappers import Response
-from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed
 
+from smsapi.deps import Deps
 from smsapi.errors import BodyTooLarge, MalformedRequest, NotFound, SmsapiError, UnsupportedMediaType
 from smsapi.log import get_logger
 from smsapi.web.answers import Answer
@@ -27,6 +28,7 @@ _SECURITY_HEADERS = {
 
 
 _OAUTH_ERRORS = {"unauthenticated": "invalid_client"}
+_WARNED = "smsapi.forwarded_warned"
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
@@ -70,6 +72,17 @@ def _start() -> None:
     g.started = time.perf_counter()
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request_id())
+    _look_for_proxies(deps())
+
+
+def _look_for_proxies(world: Deps) -> None:
+    """Warn, once a process, where a proxy stands in front that nobody trusts: all callers have its address then."""
+    if world.settings.trusted_proxies or "X-Forwarded-For" not in request.headers:
+        return
+    world.metrics.count_untrusted_forwarded()
+    if not current_app.extensions.get(_WARNED):
+        current_app.extensions[_WARNED] = True
+        log.warning("forwarded_for_not_trusted", setting="SMSAPI_TRUSTED_PROXIES")
 
 
 def _finish(response: Response) -> Response:
@@ -108,11 +121,17 @@ def _on_domain_error(error: SmsapiError) -> Response:
 
 def _on_http_error(error: HTTPException) -> Response:
     status = error.code if error.code is not None else 500
-    kept = {name: value for name, value in error.get_headers() if name == "Allow"}
+    kept = {"Allow": _allowed()} if isinstance(error, MethodNotAllowed) else {}
     if isinstance(error, InternalServerError):
         return _on_bug(error.original_exception if error.original_exception is not None else error)
     known = _HTTP_ERRORS.get(status, MalformedRequest)
     return to_response(problem(known(PROBLEMS[known.code].advice)), kept)
+
+
+def _allowed() -> str:
+    """Return the methods that the path takes, whatever else kept the request from being routed."""
+    adapter = current_app.create_url_adapter(request)
+    return ", ".join(sorted(adapter.allowed_methods())) if adapter is not None else ""
 
 
 def _on_bug(error: BaseException) -> Response:

@@ -1,10 +1,11 @@
 """Idempotency-Key: the first answer is kept in the store, in the transaction of what it answers for; no Flask here."""
 
 import hashlib
+import hmac
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Literal
@@ -35,10 +36,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from smsapi.db import Database, Json, UtcDateTime, metadata
 from smsapi.errors import IdempotencyInProgress, IdempotencyKeyInvalid, IdempotencyKeyReused
+from smsapi.settings import Settings
 from smsapi.web.answers import Answer
 
 FORGET_BATCH = 5_000
 _IDENTITY = ("client_id", "route", "key")
+# What an API key may not do is no answer to the client's other keys; releases before this one stored it.
+_REFUSED_TO_ONE_KEY = 403
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 idempotency_keys = Table(
@@ -65,12 +69,16 @@ Index("ix_idempotency_keys_subject_id", idempotency_keys.c.subject_id, postgresq
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One use of an Idempotency-Key: whose, where, which, and of what body."""
+    """One use of an Idempotency-Key: whose, in which mode and where, which, and of what body.
+
+    ``body_sha256`` is what is stored of the body, ``known_as`` what earlier secrets and releases would have stored.
+    """
 
     client_id: UUID
     route: str
     key: str
     body_sha256: bytes
+    known_as: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,43 @@ class Abandoned:
     """The first request died before it answered; ``subject_id`` is what it had made."""
 
     subject_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose keys they are: a client's, those of its live API keys apart from those of its test keys."""
+
+    client_id: UUID
+    live: bool
+
+
+def claim_of(owner: Owner, route: str, key: str) -> Claim:
+    """Return the use of a key at a route; its body is known by :func:`seal`.
+
+    A rehearsal with a test key is never the answer to the real thing after it, on no route.
+    """
+    return Claim(owner.client_id, route if owner.live else of_test_keys(route), key, b"")
+
+
+def of_test_keys(route: str) -> str:
+    """Return the name under which the answers to test keys are kept."""
+    return f"{route} (test)"
+
+
+def seal(claim: Claim, digest: bytes, settings: Settings) -> Claim:
+    """Return the claim for a body with this SHA-256, which is stored keyed with the secret that signs tokens.
+
+    A body is known again by each of the earlier secrets, and by the bare digest that releases before this one stored.
+    Nobody who reads the table can try out which number a body held.
+    """
+    secrets = (settings.jwt_secret or "", *settings.jwt_previous_secrets)
+    marks = [_mark(claim, digest, secret) for secret in secrets]
+    return replace(claim, body_sha256=marks[0], known_as=(*marks[1:], digest))
+
+
+def _mark(claim: Claim, digest: bytes, secret: str) -> bytes:
+    scoped = b"".join((b"smsapi-idempotency:", claim.client_id.bytes, digest))
+    return hmac.digest(secret.encode(), scoped, "sha256")
 
 
 def read_key(header: str) -> str:
@@ -104,7 +149,8 @@ def is_claimed(connection: Connection, claim: Claim) -> bool:
     """Say whether this key was used before, by a request that is remembered."""
     columns = idempotency_keys.c
     same = (columns.client_id == claim.client_id, columns.route == claim.route, columns.key == claim.key)
-    return connection.execute(select(columns.key).where(*same)).first() is not None
+    remembered = columns.status.is_distinct_from(_REFUSED_TO_ONE_KEY)
+    return connection.execute(select(columns.key).where(*same, remembered)).first() is not None
 
 
 def entry_of(
@@ -142,7 +188,7 @@ def answer_columns(given: Answer | None) -> dict[str, Any]:
 
 
 def begin(
-    connection: Connection, database: Database, entry: dict[str, Any], *, now: datetime
+    connection: Connection, database: Database, claim: Claim, entry: dict[str, Any], *, now: datetime
 ) -> Answer | Abandoned | Literal["fresh"]:
     """Take the key for this request, or say what became of the one that took it before.
 
@@ -160,11 +206,11 @@ def begin(
     row = connection.execute(select(idempotency_keys).filter_by(**where).with_for_update()).one_or_none()
     if row is None:
         # It had expired, and was forgotten between the two statements: the way is free now.
-        return begin(connection, database, entry, now=now)
-    if row.expires_at <= now:
+        return begin(connection, database, claim, entry, now=now)
+    if row.expires_at <= now or row.status == _REFUSED_TO_ONE_KEY:
         connection.execute(update(idempotency_keys).filter_by(**where).values(**entry))
         return "fresh"
-    if row.body_sha256 != entry["body_sha256"]:
+    if row.body_sha256 not in {claim.body_sha256, *claim.known_as}:
         raise IdempotencyKeyReused("This Idempotency-Key was used with another body.")
     if row.status is not None:
         return Answer(row.status, row.body, dict(row.headers), row.content_type)

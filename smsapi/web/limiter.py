@@ -17,11 +17,11 @@ import flask_limiter
 from flask_limiter._extension import LimiterContext
 from flask_limiter._limits import RuntimeLimit
 from flask_limiter.util import get_qualified_name
-from limits import RateLimitItem, parse_many
 
-from smsapi.errors import RateLimited
-from smsapi.limits.gcra import Charge, Standing, Verdict, Window
+from smsapi.limits.charges import key_of, policy_name, refuse_spent, window_of
+from smsapi.limits.gcra import Charge, Standing, Verdict
 from smsapi.limits.store import LimitStore
+from smsapi.settings.windows import read_windows
 
 _STANDING = "limit_standing"
 _REMEMBERED_STRINGS = 1024
@@ -48,7 +48,8 @@ class OneStepLimiter(flask_limiter.Limiter):
     and ``send-day``, ``send-5-minute`` for the others. As ever in flask-limiter, a limit counts each endpoint apart
     unless it is ``shared``, and it may give another string on each request: a changed quota holds from the next
     request on and keeps what is spent. A limit without a key (an empty string) does not count, nor does an empty limit
-    string. ``once`` gives the request's token for the limits declared as ``OnceLimit``, or ``None``.
+    string. ``once`` gives the request's token for the limits declared as ``OnceLimit``, or ``None``. ``later`` says of
+    a scope and a window in seconds that the view spends it itself, once it knows how much: here it is only asked.
 
     The hook raises ``RateLimited``, which says which policies refused, and lets the store's ``LimitStoreDown``
     through. ``deduct_when``, ``on_breach`` and meta limits would need a second decision: they are refused with
@@ -56,7 +57,12 @@ class OneStepLimiter(flask_limiter.Limiter):
     """
 
     def __init__(
-        self, store: LimitStore, *, limits: Sequence[flask_limiter.Limit], once: Callable[[], Once | None]
+        self,
+        store: LimitStore,
+        *,
+        limits: Sequence[flask_limiter.Limit],
+        once: Callable[[], Once | None],
+        later: Callable[[str, int], bool] = lambda _scope, _seconds: False,
     ) -> None:
         for limit in limits:
             _refuse_unsupported(limit)
@@ -64,6 +70,7 @@ class OneStepLimiter(flask_limiter.Limiter):
                 raise ValueError("a limit needs a key function of its own")
         self._store = store
         self._once = once
+        self._later = later
         self._plain: dict[str, bool] = {}
         self._empty = LimiterContext()
         self._once_scopes = frozenset(_literal_scope(limit) for limit in limits if isinstance(limit, OnceLimit))
@@ -90,8 +97,7 @@ class OneStepLimiter(flask_limiter.Limiter):
             return
         verdict = self._store.spend(charges, once=None if once is None else once.token)
         standing.keep(charges, verdict)
-        if not verdict.allowed:
-            raise RateLimited(_refusal(verdict))
+        refuse_spent(verdict)
 
     @property
     def context(self) -> LimiterContext:
@@ -140,7 +146,7 @@ class OneStepLimiter(flask_limiter.Limiter):
                 continue
             seconds = limit.limit.get_expiry()
             # The identity comes last: it is the only part that a caller may have a say in.
-            key = f"{seconds}|{limit.scope_for(endpoint, method)}|{identity}"
+            key = key_of(seconds, limit.scope_for(endpoint, method), identity)
             quota = limit.limit.amount
             earlier = asked.get(key)
             # A limit that a decorator within the view meets again was charged before the view; and of two quotas for
@@ -148,10 +154,11 @@ class OneStepLimiter(flask_limiter.Limiter):
             if key in standing.charged or (earlier and earlier.window.quota <= quota):
                 continue
             scope = (limit.scope(endpoint) if callable(limit.scope) else limit.scope) or endpoint
-            policy = earlier.policy if earlier else _policy_name(scope, limit.limit, named)
+            policy = earlier.policy if earlier else policy_name(scope, limit.limit, named)
             named.add(policy)
             once = min(seconds, once_seconds) if scope in self._once_scopes else 0
-            asked[key] = Charge(key, _window(quota, seconds), policy, limit.deduction_amount, once)
+            cost = 0 if self._later(scope, seconds) else limit.deduction_amount
+            asked[key] = Charge(key, window_of(quota, seconds), policy, cost, once)
         return list(asked.values())
 
 
@@ -197,6 +204,14 @@ def keep_standing(charges: Sequence[Charge], verdict: Verdict) -> None:
     standing.keep(charges, verdict)
 
 
+def renew_standing(verdict: Verdict) -> None:
+    """Tell ``limit_headers`` how these policies stand now: a view has spent them since, or was refused."""
+    standing = _standing()
+    renewed = {item.policy: item for item in verdict.items}
+    standing.items = [renewed.pop(item.policy, item) for item in standing.items] + list(renewed.values())
+    standing.retry_after_seconds = verdict.retry_after_seconds
+
+
 def _standing() -> _Standing:
     standing: _Standing | None = flask.g.get(_STANDING)
     if standing is None:
@@ -221,7 +236,7 @@ class _RememberedLimit(flask_limiter.Limit):
         return iter(self._windows(self.limit_provider() if callable(self.limit_provider) else self.limit_provider))
 
     def _read(self, text: str) -> tuple[RuntimeLimit, ...]:
-        items = parse_many(text) if text else []
+        items = read_windows(text) if text else ()
         return tuple(
             RuntimeLimit(
                 item,
@@ -239,14 +254,6 @@ class _RememberedLimit(flask_limiter.Limit):
         )
 
 
-def _refusal(verdict: Verdict) -> str:
-    denied = [item for item in verdict.items if item.denied]
-    named = ", ".join([f'"{item.policy}" ({item.quota} in {item.seconds} s)' for item in denied])
-    if not all(item.quota for item in denied):
-        return f"A limit allows nothing at all: {named}."
-    return f"Spent: {named}. Try again in {max(1, verdict.retry_after_seconds)} s."
-
-
 def _refuse_unsupported(limit: flask_limiter.Limit | RuntimeLimit) -> None:
     if limit.deduct_when or limit.on_breach or limit.meta_limits:
         raise ValueError("a limit with deduct_when, on_breach or meta_limits cannot be decided in one step")
@@ -261,18 +268,6 @@ def _literal_scope(limit: flask_limiter.Limit) -> str:
 def _no_key() -> str:
     # flask-limiter asks this for a limit without a key function; an empty answer would switch that limit off.
     raise ValueError("a limit needs a key function of its own")
-
-
-def _policy_name(scope: str, item: RateLimitItem, named: set[str]) -> str:
-    if scope not in named:
-        return scope
-    unit = item.GRANULARITY.name
-    return f"{scope}-{unit}" if item.multiples == 1 else f"{scope}-{item.multiples}-{unit}"
-
-
-@lru_cache(1024)
-def _window(quota: int, seconds: int) -> Window:
-    return Window(quota, seconds)
 
 
 @lru_cache(1024)

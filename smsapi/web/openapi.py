@@ -22,9 +22,12 @@ from smsapi.web.problems import PROBLEMS
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # What every route may answer, whatever it is for.
-_ALWAYS = ("malformed_request", "internal_error", "unavailable")
+_ALWAYS = (
+    *("malformed_request", "method_not_allowed", "uri_too_long", "headers_too_large"),
+    *("internal_error", "unavailable"),
+)
 _WITH_CREDENTIAL = ("unauthenticated", "too_many_failed_logins", "rate_limited", "store_unavailable")
-_WITH_BODY = ("body_too_large", "unsupported_media_type", "validation_failed")
+_WITH_BODY = ("body_incomplete", "body_too_large", "unsupported_media_type", "validation_failed")
 _WITH_IDEMPOTENCY = ("idempotency_key_invalid", "idempotency_key_reused", "idempotency_in_progress")
 _WAITS = frozenset({409, 429, 503})
 # An answer of these statuses is kept with the Idempotency-Key and given again.
@@ -225,6 +228,8 @@ def _header_names(operation: Operation, status: int) -> Iterator[str]:
         yield "Retry-After"
     if status == 401:  # noqa: PLR2004 - RFC 9110 section 11.6.1
         yield "WWW-Authenticate"
+    if status == 405:  # noqa: PLR2004 - RFC 9110 section 15.5.6
+        yield "Allow"
     if operation.idempotent and (status in operation.answers or status in _REPLAYED_PROBLEMS):
         yield "Idempotent-Replayed"
     if operation.sends and status in operation.answers:
@@ -279,6 +284,13 @@ def _refined(document: dict[str, Any]) -> dict[str, Any]:
             if parameter["in"] == "query":
                 _without_null(parameter["schema"])
                 _mend(parameter["schema"])
+                extra = parts.QUERY_PROPERTIES.get(operation["operationId"], {})
+                parameter["schema"] |= extra.get(parameter["name"], {})
+                if len(operation.get("requestBody", {"content": ()})["content"]) > 1:
+                    # Beside a file it stands for the fields of a JSON body: whoever sends JSON leaves it out, and a
+                    # client that sends defaults would contradict its own body.
+                    parameter["required"] = False
+                    parameter["schema"].pop("default", None)
     for schema in schemas.values():
         for each in schema.get("properties", {}).values():
             _mend(each)

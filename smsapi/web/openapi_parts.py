@@ -95,6 +95,9 @@ HEADERS: Mapping[str, dict[str, Any]] = {
         {"type": "string", "examples": ['"send";r=599;t=60, "key";r=599;t=60']},
     ),
     "Retry-After": _header("Seconds to wait before the next try.", {"type": "string", "pattern": "^[1-9][0-9]*$"}),
+    "Allow": _header(
+        "The methods that the path takes.", {"type": "string", "examples": ["GET, HEAD, OPTIONS"]}, required=True
+    ),
     "WWW-Authenticate": _header("How to authenticate.", {"type": "string"}, required=True),
     "Location": _header(
         "Where the message, or the batch, is.",
@@ -110,12 +113,14 @@ HEADERS: Mapping[str, dict[str, Any]] = {
     ),
 }
 
+# Two quotes around nothing are no key.
+_KEY = r'^(?!""$)("[!-~]{1,255}"|[!-~]{1,255})$'
 IDEMPOTENCY_KEY: Mapping[str, Any] = {
     "in": "header",
     "name": "Idempotency-Key",
     "required": False,
     "description": "Makes repeating the request safe: 1 to 255 visible ASCII characters, bare or in double quotes.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 257, "pattern": "^[!-~]+$"},
+    "schema": {"type": "string", "minLength": 1, "maxLength": 257, "pattern": _KEY},
     "example": "order-4711-confirmation",
 }
 
@@ -187,6 +192,11 @@ PROPERTIES: Mapping[str, Mapping[str, dict[str, Any]]] = {
     "ClientPatch": _SENDERS,
     "Client": {"id": {"pattern": _ID_PATTERNS["cli"]}},
     "Whoami": {"client_id": {"pattern": _ID_PATTERNS["cli"]}, "key_id": {"pattern": _ID_PATTERNS["key"]}},
+}
+
+# The same of what stands in a query: by operation, then by parameter.
+QUERY_PROPERTIES: Mapping[str, Mapping[str, dict[str, Any]]] = {
+    "create_batch": {name: _ORDER[name] for name in ("from", "text")},
 }
 
 REQUEST_EXAMPLES: Mapping[str, Mapping[str, dict[str, Any]]] = {

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 from flask import Flask, current_app, request
 from marshmallow import Schema
+from werkzeug.exceptions import HTTPException
 
 _View = TypeVar("_View", bound=Callable[..., Any])
 # The schema of a JSON answer, the media type of another, or None for no body.
@@ -24,6 +25,8 @@ class Operation:
     ``streams`` says that the view reads its body itself, as it comes, up to a limit of its own.
     ``answers`` maps a status to what its body is, or to all that it can be: the schema of its JSON, a media type where
     it is not JSON, or None for no body.
+    ``sends`` says that it takes something to be sent, ``retargets`` that it may change the number that a stored message
+    goes to: either spends the limits of the number.
     ``problems`` are the codes that this route adds to those that any route may answer.
     """
 
@@ -40,6 +43,7 @@ class Operation:
     problems: tuple[str, ...] = ()
     idempotent: bool = False
     sends: bool = False
+    retargets: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -64,9 +68,14 @@ def current_operation() -> Operation | None:
     return operation_of(current_app.view_functions.get(request.endpoint or ""))
 
 
-def streamed_routes(app: Flask) -> frozenset[tuple[str, str]]:
-    """Return the method and the path of each route that reads its body itself; such paths have no variables."""
-    rules = [rule for rule in app.url_map.iter_rules() if not rule.arguments]
-    said = [(rule, operation_of(app.view_functions[rule.endpoint])) for rule in rules]
-    found = [rule for rule, operation in said if operation is not None and operation.streams]
-    return frozenset((method, rule.rule) for rule in found for method in rule.methods or ())
+def reads_its_body(app: Flask, environ: dict[str, Any]) -> bool:
+    """Say whether the view that the app routes this request to (its WSGI environment) reads the body itself.
+
+    The app's own routing answers, so that nobody else has an idea of his own of what a path means.
+    """
+    try:
+        endpoint, _ = app.url_map.bind_to_environ(environ).match()
+    except HTTPException:
+        return False
+    found = operation_of(app.view_functions[endpoint])
+    return found is not None and found.streams

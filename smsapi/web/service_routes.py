@@ -12,6 +12,7 @@ from marshmallow import fields
 
 from smsapi.clock import rfc3339
 from smsapi.errors import NotFound, Unauthenticated, Unavailable
+from smsapi.logsink import read_log_trouble
 from smsapi.pacing.gates import read_stops
 from smsapi.web.answers import answer
 from smsapi.web.context import deps, to_response
@@ -50,17 +51,28 @@ class StopSchema(StrictSchema):
     )
 
 
+class LogSchema(StrictSchema):
+    """Whether the process that answers can write its log; ``dropped_lines`` counts what it could not write."""
+
+    status = fields.String(required=True, metadata={"enum": ["ok", "failing"]})
+    reason = fields.String(
+        required=True, allow_none=True, metadata={"description": "Why the last line was dropped; null: it was not."}
+    )
+    dropped_lines = fields.Integer(required=True)
+
+
 class ReadySchema(StrictSchema):
     """Whether all that is needed is there; ``down`` names what is not.
 
     ``stops`` names the gates that keep messages waiting. Requests are taken all the same, so they are no reason for a
-    load balancer to turn away from this process.
+    load balancer to turn away from this process. Neither is a log that cannot be written.
     """
 
     status = fields.String(required=True, metadata={"enum": ["ready", "not_ready"]})
     checks = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
     down = fields.List(fields.String(), required=True)
     stops = fields.List(fields.Nested(StopSchema), required=True)
+    log = fields.Nested(LogSchema, required=True)
 
 
 class ProblemPageSchema(StrictSchema):
@@ -94,8 +106,15 @@ def get_readiness() -> Response:
         "checks": {name: "ok" if holds else "down" for name, holds in report.items()},
         "down": down,
         "stops": _stops() if report.get("database") else [],
+        "log": _log(),
     }
     return to_response(answer(shown, 503 if down else 200, {"Retry-After": "2"} if down else None))
+
+
+def _log() -> dict[str, Any]:
+    trouble = read_log_trouble()
+    status = "ok" if trouble.reason is None else "failing"
+    return {"status": status, "reason": trouble.reason, "dropped_lines": trouble.dropped}
 
 
 def _stops() -> list[dict[str, Any]]:

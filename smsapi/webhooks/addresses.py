@@ -7,7 +7,7 @@ addresses that hold another one within.
 import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 Network = IPv4Network | IPv6Network
@@ -16,6 +16,7 @@ MAX_URL: Final = 2000
 _VISIBLE: Final = re.compile(r"[!-~]+")
 _NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 _MAX_NAME: Final = 253
+_PORTS: Final = {"https": 443, "http": 80}
 
 # IANA's special-purpose registry, multicast, and the address at which Azure's hosts ask for their secrets.
 _DENIED_V4: Final = tuple(
@@ -31,6 +32,13 @@ _GLOBAL_V6: Final = IPv6Network("2000::/3")
 # Protocol assignments with Teredo, documentation, 6to4: what they hold within may be anything.
 _DENIED_V6: Final = tuple(IPv6Network(each) for each in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
 _NAT64: Final = IPv6Network("64:ff9b::/96")
+
+
+class Reach(NamedTuple):
+    """Where webhooks may go: to public addresses and these networks, at these ports, first and last of each range."""
+
+    networks: Sequence[Network]
+    ports: Sequence[tuple[int, int]]
 
 
 def is_allowed(address: str, networks: Sequence[Network]) -> bool:
@@ -66,8 +74,10 @@ def _is_public(address: IPv4Address | IPv6Address) -> bool:
     return address in _GLOBAL_V6 and not any(address in network for network in _DENIED_V6)
 
 
-def check_url(url: str, networks: Sequence[Network]) -> SplitResult:
+def check_url(url: str, networks: Sequence[Network], ports: Sequence[tuple[int, int]] = ((1, 65_535),)) -> SplitResult:
     """Return the parts of a URL that a webhook may go to, as far as it can be told without asking for its name.
+
+    ``ports`` are ranges, first and last.
 
     Raises:
         ValueError: with the rule that it breaks, for the caller.
@@ -85,8 +95,15 @@ def check_url(url: str, networks: Sequence[Network]) -> SplitResult:
         raise ValueError(f"Must be a URL that starts with {' or '.join(f'{each}://' for each in schemes)}.")
     if parts.username is not None or parts.password is not None or "#" in url:
         raise ValueError("Must have neither a user name nor a fragment.")
+    effective = port or _PORTS[parts.scheme]
+    if not any(first <= effective <= last for first, last in ports):
+        raise ValueError(f"Must not lead to port {effective}: webhooks may go to {_shown(ports)} only.")
     _check_host(parts.hostname, parts.scheme, networks, bracketed="[" in parts.netloc)
     return parts
+
+
+def _shown(ports: Sequence[tuple[int, int]]) -> str:
+    return ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in ports)
 
 
 def _check_host(host: str, scheme: str, networks: Sequence[Network], *, bracketed: bool) -> None:

@@ -1,12 +1,14 @@
 """One attempt to tell an endpoint of an event, and what came of it, written down once."""
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import orjson
 from sqlalchemy import Connection, insert, select, update
 
 from smsapi import __version__
+from smsapi.db import after_commit
 from smsapi.deps import Deps
 from smsapi.events.models import events
 from smsapi.events.store import record_event
@@ -61,7 +63,7 @@ def deliver(world: Deps, claimed: Claimed) -> None:
         )
         return
     networks = world.settings.webhook_allow_networks
-    reply = post(endpoint.url, body, {**_HEADERS, **signed}, networks=networks)
+    reply = post(endpoint.url, body, {**_HEADERS, **signed}, networks=networks, ports=world.settings.webhook_ports)
     world.checkpoint("webhook.answered")
     settle(world, claimed, reply, begun=now)
     world.checkpoint("webhook.settled")
@@ -81,8 +83,9 @@ def settle(world: Deps, claimed: Claimed, reply: Reply, *, begun: datetime) -> N
     Whoever lost the lease writes the attempt alone, and nothing where the event was forgotten meanwhile.
     """
     now, ok = world.clock.now(), reply.status is not None and reply.status // 100 == 2  # noqa: PLR2004 - RFC 9110
-    world.metrics.observe_webhook("delivered" if ok else "refused", reply.milliseconds / 1000)
     with world.database.transaction() as connection:
+        counted = partial(world.metrics.observe_webhook, "delivered" if ok else "refused", reply.milliseconds / 1000)
+        after_commit(connection, counted)
         # First of all: whoever changes the endpoint holds it before its deliveries.
         moved = not ok and _has_moved(connection, claimed.endpoint)
         rows = webhook_deliveries.c
@@ -178,4 +181,4 @@ def _note_endpoint(connection: Connection, endpoint: Endpoint, reply: Reply, now
         record_event(
             connection, client_id=stands.client_id, kind="webhook.disabled", at=now, data=data, test=stands.test
         )
-        log.warning("webhook_disabled", endpoint_id=shown, reason=reason)
+        after_commit(connection, partial(log.warning, "webhook_disabled", endpoint_id=shown, reason=reason))

@@ -9,12 +9,13 @@ from uuid import UUID
 from sqlalchemy import Connection, Select, func, insert, select, update
 
 from smsapi.auth.models import Caller
+from smsapi.auth.service import get_client
 from smsapi.deps import Deps
 from smsapi.errors import InvalidInput, NotFound, TooManyEndpoints
 from smsapi.events.models import events
 from smsapi.events.store import record_event
 from smsapi.ids import new_id, show_id
-from smsapi.webhooks.addresses import Network, check_url
+from smsapi.webhooks.addresses import Reach, check_url
 from smsapi.webhooks.deliveries import hasten, tell_again
 from smsapi.webhooks.models import (
     DELIVERED,
@@ -43,7 +44,7 @@ def create_endpoint(
     *,
     url: str,
     events: Sequence[str],
-    networks: Sequence[Network],
+    reach: Reach,
     description: str | None = None,
 ) -> Endpoint:
     """Make an endpoint, which is told of what happens from now on; one of a test key, of test events only.
@@ -53,7 +54,9 @@ def create_endpoint(
         TooManyEndpoints: the client has fifty.
 
     """
-    _check_url(url, networks)
+    _check_url(url, reach)
+    # Held, so that of several at once each counts the ones before it.
+    get_client(connection, caller.client.id, lock=True)
     own = (_ROWS.client_id == caller.client.id, _ROWS.deleted_at.is_(None))
     if connection.execute(select(func.count()).where(*own)).scalar_one() >= MAX_ENDPOINTS:
         raise TooManyEndpoints(f"The client has {MAX_ENDPOINTS} endpoints; delete one.")
@@ -79,9 +82,9 @@ def create_endpoint(
     return made
 
 
-def _check_url(url: str, networks: Sequence[Network]) -> None:
+def _check_url(url: str, reach: Reach) -> None:
     try:
-        check_url(url, networks)
+        check_url(url, reach.networks, reach.ports)
     except ValueError as rule:
         raise InvalidInput.at("/url", str(rule)) from None
 
@@ -121,7 +124,7 @@ def update_endpoint(
     endpoint: Endpoint,
     changes: Mapping[str, Any],
     *,
-    networks: Sequence[Network],
+    reach: Reach,
 ) -> Endpoint:
     """Change what is given. A new URL, or ``enabled``, counts as never having failed: what waits is due there at once.
 
@@ -130,7 +133,7 @@ def update_endpoint(
 
     """
     if "url" in changes:
-        _check_url(changes["url"], networks)
+        _check_url(changes["url"], reach)
     values = {**changes, "updated_at": now}
     if "enabled" in changes:
         values["disabled_reason"] = None if changes["enabled"] else "disabled"

@@ -75,8 +75,16 @@ class Postman:
                 return
             room = self._room(endpoint)
             if room > 0:
-                for each in claim_for(self._world, endpoint, limit=room):
-                    self._send(each, troubled=is_troubled(endpoint))
+                self._begin_for(endpoint, room)
+
+    def _begin_for(self, endpoint: Endpoint, room: int) -> None:
+        try:
+            for each in claim_for(self._world, endpoint, limit=room):
+                self._send(each, troubled=is_troubled(endpoint))
+        except Unavailable:
+            raise
+        except Exception:  # the other endpoints are told all the same
+            log.exception("webhook_failed", endpoint_id=show_id("whe", endpoint.id))
 
     def _room(self, endpoint: Endpoint) -> int:
         """Return how many threads are free for it; the troubled ones never have more than half of all."""

@@ -5,18 +5,22 @@ the later one. Numbers are given afterwards, by one at a time for all processes,
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
-from smsapi.db import try_lock
+from smsapi.db import after_commit, try_lock
 from smsapi.deps import Deps
 from smsapi.events.models import FIRST_UNNUMBERED, UNNUMBERED, event_marks, events
 from smsapi.ids import show_id
+from smsapi.log import get_logger
 from smsapi.webhooks.deliveries import enqueue
 from smsapi.webhooks.models import FAILED, Endpoint, to_endpoint, webhook_deliveries, webhook_endpoints
 from smsapi.webhooks.present import Told, select_told, to_told
+
+log = get_logger()
 
 _BATCH: Final = 500
 # Any fixed number, as long as nobody else locks it in this database.
@@ -66,7 +70,12 @@ def _number(world: Deps, connection: Connection) -> int:
         fresh = select_told().where(events.c.seq > last, events.c.seq <= last + count)
         told = fresh.where(events.c.client_id.in_(by_client)).order_by(events.c.seq)
         news = [to_told(row) for row in connection.execute(told)]
-        pairs = [(each.id, event) for event in news for each in by_client[event.client_id] if wants(each, event)]
+        pairs = [
+            (each.id, event)
+            for event in news
+            for each in by_client[event.client_id]
+            if _wants_if_readable(connection, each, event)
+        ]
         enqueue(connection, world.clock.now(), pairs)
     return count
 
@@ -78,6 +87,16 @@ def _endpoints_of(connection: Connection, clients: set[UUID]) -> Mapping[UUID, S
     for row in connection.execute(query):
         found.setdefault(row.client_id, []).append(to_endpoint(row))
     return found
+
+
+def _wants_if_readable(connection: Connection, endpoint: Endpoint, event: Told) -> bool:
+    """Say what :func:`wants` does; an endpoint that cannot be handled is not told, and keeps no other from it."""
+    try:
+        return wants(endpoint, event)
+    except Exception as error:  # noqa: BLE001 - the numbers of all clients' events wait for this
+        said = {"endpoint_id": show_id("whe", endpoint.id), "event_id": show_id("evt", event.id)}
+        after_commit(connection, partial(log.error, "endpoint_skipped", **said, exc_info=error))
+        return False
 
 
 def wants(endpoint: Endpoint, event: Told) -> bool:

@@ -10,16 +10,17 @@ from marshmallow import ValidationError, fields, post_load, validate, validates_
 from smsapi.events.kinds import FILTERS
 from smsapi.ids import read_id
 from smsapi.messages.schemas import EventSchema
-from smsapi.web.fields import Line, Moment, StrictSchema, Truth, Whole
+from smsapi.web.fields import Line, Moment, Several, StrictSchema, Truth, Whole
 from smsapi.webhooks.addresses import MAX_URL
 
 _EVENT_ID: Final = "^evt_[0-9a-f]{32}$"
 
 
 def _filters(**how: Any) -> Any:
-    return fields.List(
+    return Several(
         fields.String(validate=validate.OneOf(FILTERS)),
-        validate=validate.Length(min=1, max=len(FILTERS)),
+        minimum=1,
+        maximum=len(FILTERS),
         metadata={"description": "Types, families such as `message.*`, or `*`."},
         **how,
     )

@@ -23,6 +23,7 @@ from smsapi.web.operations import operation
 from smsapi.web.pagination import Page, PageQuery, page_of
 from smsapi.web.paths import id_in_path
 from smsapi.webhooks import endpoints, schemas
+from smsapi.webhooks.addresses import Reach
 from smsapi.webhooks.models import Endpoint
 from smsapi.webhooks.present import Told, present_attempt, present_endpoint, present_told
 from smsapi.webhooks.relay import list_told
@@ -59,11 +60,11 @@ def create_webhook_endpoint() -> Response:
             url=order.url,
             events=order.events,
             description=order.description,
-            networks=deps().settings.webhook_allow_networks,
+            reach=_reach(),
         )
         return answer({**present_endpoint(made), "secret": made.secret}, 201)
 
-    return answer_once(caller().client.id, act, keep=_without_secret)
+    return answer_once(caller().owner, act, keep=_without_secret)
 
 
 @blueprint.get("/v1/webhook-endpoints")
@@ -100,9 +101,7 @@ def update_webhook_endpoint(endpoint_id: str) -> Response:
     changes, world = load_body(_patch, schemas.EndpointChanges), deps()
     with world.database.transaction() as connection:
         found = _endpoint(connection, endpoint_id, hold=True)
-        changed = endpoints.update_endpoint(
-            connection, world.clock.now(), found, changes.values, networks=world.settings.webhook_allow_networks
-        )
+        changed = endpoints.update_endpoint(connection, world.clock.now(), found, changes.values, reach=_reach())
     return to_response(answer(present_endpoint(changed)))
 
 
@@ -136,7 +135,7 @@ def rotate_webhook_secret(endpoint_id: str) -> Response:
         rotated = endpoints.rotate_secret(connection, deps().clock.now(), held)
         return answer({**present_endpoint(rotated), "secret": rotated.secret})
 
-    return answer_once(caller().client.id, act, keep=_without_secret)
+    return answer_once(caller().owner, act, keep=_without_secret)
 
 
 @blueprint.get("/v1/webhook-endpoints/<endpoint_id>/attempts")
@@ -175,7 +174,7 @@ def test_webhook_endpoint(endpoint_id: str) -> Response:
         sent = endpoints.send_test(connection, deps().clock.now(), found)
         return answer({"event_id": show_id("evt", sent)}, 202)
 
-    return answer_once(caller().client.id, act)
+    return answer_once(caller().owner, act)
 
 
 @blueprint.post("/v1/webhook-endpoints/<endpoint_id>/recover")
@@ -201,11 +200,11 @@ def recover_webhook_endpoint(endpoint_id: str) -> Response:
             return answer({"recovered": 0, "complete": False}, 202)
         return answer({"recovered": done[0], "complete": done[1]}, 202)
 
-    return answer_once(caller().client.id, act)
+    return answer_once(caller().owner, act)
 
 
 def _is_repeated() -> bool:
-    claim = claim_of_request(caller().client.id)
+    claim = claim_of_request(caller().owner)
     if claim is None:
         return False
     with deps().database.read() as connection:
@@ -233,7 +232,7 @@ def resend_webhook_event(endpoint_id: str, event_id: str) -> Response:
         endpoints.resend(connection, deps().clock.now(), held, wanted)
         return answer({"event_id": show_id("evt", wanted)}, 202)
 
-    return answer_once(caller().client.id, act)
+    return answer_once(caller().owner, act)
 
 
 @blueprint.get("/v1/events")
@@ -278,6 +277,11 @@ def _place(connection: Connection, event_id: UUID | None) -> int | None:
         raise EventsExpired("The event is kept no more, or there never was one with this id.")
     place: int | None = row.seq
     return place
+
+
+def _reach() -> Reach:
+    settings = deps().settings
+    return Reach(settings.webhook_allow_networks, settings.webhook_ports)
 
 
 def _endpoint(connection: Connection, shown: str, *, hold: bool = False) -> Endpoint:

@@ -6,11 +6,11 @@ import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any, Final
 
 from urllib3.exceptions import HTTPError
 
+from smsapi.clock import elapsed
 from smsapi.plivo.wire import AnswerTooLargeError, Call, DeadlineConnection, DeadlineTlsConnection, current_call
 from smsapi.webhooks.addresses import Network, check_url, is_allowed, is_within
 
@@ -79,16 +79,18 @@ def post(
     headers: dict[str, str],
     *,
     networks: Sequence[Network],
+    ports: Sequence[tuple[int, int]] = ((1, 65_535),),
     total_seconds: float = TOTAL_SECONDS,
 ) -> Reply:
     """Post the body and return what came of it; never raises. No proxy, no redirect, and the answer's body is dropped.
 
     Only the resolver's own time-out is beyond ``total_seconds``.
     """
-    begun = monotonic()
+    begun = elapsed()
     call = Call(begun + total_seconds, _CONNECT_SECONDS, total_seconds, bytes_left=_MAX_ANSWER_BYTES)
     token = current_call.set(call)
     try:
+        check_url(url, networks, ports)
         return _exchange(url, body, headers, networks, begun)
     except Exception as error:  # noqa: BLE001 - whatever a receiver does, it is only a failed attempt
         return Reply(_since(begun), error=_reason(error))
@@ -97,7 +99,7 @@ def post(
 
 
 def _since(begun: float) -> int:
-    return round((monotonic() - begun) * 1000)
+    return round((elapsed() - begun) * 1000)
 
 
 def _exchange(url: str, body: bytes, headers: dict[str, str], networks: Sequence[Network], begun: float) -> Reply:
@@ -112,7 +114,7 @@ def _exchange(url: str, body: bytes, headers: dict[str, str], networks: Sequence
         reply = Reply(_since(begun), answer.status, answer.headers.get("Retry-After"))
         # The status has been said, and that is all that counts.
         call = current_call.get()
-        call.deadline = min(call.deadline, monotonic() + _REST_SECONDS)
+        call.deadline = min(call.deadline, elapsed() + _REST_SECONDS)
         with suppress(OSError, http.client.HTTPException, HTTPError):
             answer.read(_MAX_ANSWER_BYTES, decode_content=False)
         return reply

@@ -10,13 +10,15 @@ import pytest
 from sqlalchemy import event, func, select
 
 from smsapi.batches.maker import tend_due
-from smsapi.batches.models import batch_changes
+from smsapi.batches.models import batch_changes, batches
 from smsapi.clock import ManualClock, rfc3339
 from smsapi.events.models import events
 from smsapi.messages.statuses import STATUSES
 from smsapi.pacing.gates import ACCOUNT, CIRCUIT, close_gate, open_gate
+from smsapi.plivo.outcomes import Unknown
 from tests.conftest import eventually
 from tests.support.auth import at_once
+from tests.support.batching import queue_batch
 from tests.support.dispatching import run_due, world_of
 from tests.support.providers import Died, Scripted, taken
 from tests.support.staged import counted, counts, get_batch, move, number_of, stage, tend_all
@@ -352,3 +354,30 @@ def test_two_dispatchers_send_a_batch_once_and_it_adds_up_all_the_way(make_app, 
     texted = simulator.store.texts_by_number()
     assert (len(texted), set(texted.values())) == (150, {1})
     assert len(events_of_batch(caller)) == 1
+
+
+def test_a_batch_with_one_message_in_doubt_is_looked_at_ever_more_seldom_and_resolving_wakes_it(
+    make_app, make_caller, clock
+):
+    caller = make_caller(make_app({"clock": clock, "provider": Scripted(Unknown("no answer in time"))}))
+    batch, (message_id,) = queue_batch(caller, ["+14155561000"], on_unknown="hold")
+    tend_all(caller)
+    run_due(world_of(caller.app))
+    assert caller.message(message_id)["status"] == "unknown"
+    assert tends_of(caller, clock, hours=2) < 100  # where every three seconds are 2,400
+    assert tends_of(caller, clock, hours=1) <= 13
+    assert caller.post(f"/v1/messages/{message_id}/resolve", {"outcome": "failed"}).status_code == 200
+    tend_all(caller)
+    assert get_batch(caller, batch)["status"] == "finished"
+
+
+def tends_of(caller, clock, *, hours):
+    """Return how often batches are due to be looked at in this time, each at its moment."""
+    world, looks, until = world_of(caller.app), 0, clock.now() + timedelta(hours=hours)
+    while clock.now() < until:
+        with world.database.read() as connection:
+            due = connection.execute(select(batches.c.due_at)).scalar_one()
+        clock.advance(max(0.0, (due - clock.now()).total_seconds()))
+        tend_due(world, lambda: False)
+        looks += 1
+    return looks

@@ -38,7 +38,7 @@ def test_lines_of_json_and_a_list_of_json_say_the_same_as_a_csv(caller):
 
 
 def test_the_message_fields_are_those_of_a_single_send(make_app, make_caller):
-    caller = make_caller(make_app({"prices": PRICES}))
+    caller = make_caller(make_app({"prices": PRICES}), allowed_senders=["+14155550101"])
     soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     batch = upload(
         caller,
@@ -187,9 +187,44 @@ def test_the_query_of_a_file_is_as_strict_as_a_body(app, caller, query, pointer)
     assert left_behind(app.extensions["smsapi"].database) == {}
 
 
-def test_json_has_no_query_and_a_body_of_another_type_is_not_read(caller):
-    body = {"text": "Hi", "recipients": [{"to": TO}]}
-    assert caller.post("/v1/batches?dry_run=true", body).status_code == 422
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        *(("dry_run=true", "dry_run"), ("text=Ho", "text"), ("category=otp", "category"), ("from=ACME", "from")),
+        *(
+            ("all_or_nothing=true", "all_or_nothing"),
+            ("expires_in=60", "expires_in"),
+            ("max_segments=3", "max_segments"),
+        ),
+        *(
+            ("metadata=%7B%22a%22%3A%22c%22%7D", "metadata"),
+            ("metadata=%7B%7D", "metadata"),
+            ("reference=x", "reference"),
+        ),
+        *(
+            ("recipients=x", "recipients"),
+            ("to=%2B14155550123", "to"),
+            ("text=Hi&text=Hi", "text"),
+            ("dry_run=1", "dry_run"),
+        ),
+    ],
+)
+def test_a_query_beside_json_may_not_contradict_it(app, caller, query, field):
+    body = {"text": "Hi", "recipients": [{"to": TO}], "max_segments": 2, "metadata": {"a": "b"}}
+    answer = caller.post(f"/v1/batches?{query}", body)
+    assert answer.status_code == 422
+    assert [each["pointer"] for each in answer.get_json()["errors"]] == [f"/{field}"]
+    assert left_behind(app.extensions["smsapi"].database) == {}
+
+
+def test_a_query_beside_json_may_say_the_same_again(caller):
+    body = {"text": "Hi", "recipients": [{"to": TO}], "max_segments": 2, "metadata": {"a": "b"}, "dry_run": True}
+    said = "text=Hi&max_segments=2&dry_run=true&all_or_nothing=false&category=transactional&on_unknown=reconcile"
+    assert caller.post(f"/v1/batches?{said}&metadata=%7B%22a%22%3A%22b%22%7D", body).status_code == 200
+    assert caller.post("/v1/batches?text=Hi", [body]).status_code == 422
+
+
+def test_a_body_of_another_type_is_not_read(caller):
     assert upload(caller, f"to\n{A}\n", kind="text/plain").status_code == 415
     assert upload(caller, f"to\n{A}\n", kind="text/csv; charset=latin-1").status_code == 415
     assert upload(caller, f"to\n{A}\n", headers={"Content-Encoding": "br"}).status_code == 415
@@ -260,7 +295,8 @@ def test_more_rows_than_are_made_at_once_wait_as_staged_ones_and_are_counted_as_
 
 
 def test_one_upload_is_one_send_for_the_limits(make_app, make_caller):
-    caller = make_caller(make_app(limit_send="2 per hour"))
+    # Windows of an hour and more count its rows instead.
+    caller = make_caller(make_app(limit_send="2 per 59 minute"))
     assert upload(caller, f"to\n{A}\n{B}\n").status_code == 202
     assert caller.post("/v1/batches", {"text": "x", "recipients": [{"to": A}]}).status_code == 202
     assert upload(caller, f"to\n{A}\n").status_code == 429

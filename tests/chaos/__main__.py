@@ -21,6 +21,7 @@ ROWS: Sequence[tuple[Disturb, int, float]] = (
     (rows.postgres_restarted, 1_200, 40),
     (rows.postgres_cut, 1_200, 40),
     (rows.postgres_frozen, 1_200, 40),
+    (rows.log_gone, 1_200, 40),
     (rows.plivo_failing, 1_200, 40),
     (rows.plivo_gone, 1_200, 40),
 )

@@ -1,13 +1,14 @@
 """A whole installation on this machine: APIs, workers, PostgreSQL, Redis and a Plivo, all of which may be disturbed."""
 
+import itertools
 import random
 import signal
 import socket
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ from tests.conftest import AUTH_ID, AUTH_TOKEN
 from tests.processes import freeze, send_signal
 from tests.services import start_postgres, start_redis
 from tests.support.dying import hold_port
+from tests.support.logs import KINDS, dead_log
 from tests.support.served import Running, Served, children, environment, make_key
 
 LEASE_SECONDS = 6.0
@@ -79,6 +81,21 @@ class Cluster:
     def note(self) -> None:
         """Say that something was just disturbed, or put right."""
         self.disturbed_at = time.monotonic()
+
+    @contextmanager
+    def logs_gone(self) -> Iterator[None]:
+        """Start every process anew, with all that it logs going where no line can be written, in one of each way."""
+        units = (*self._apis, *self._workers)
+        with ExitStack() as stack:
+            for unit, kind in zip(units, itertools.cycle(KINDS)):
+                unit.log_to(stack.enter_context(dead_log(kind)))
+                # All that there is to log, the lines within transactions too.
+                unit.environ["SMSAPI_LOG_LEVEL"] = "debug"
+                assert unit.process is not None
+                self._kill(freeze(unit.process.pid), [])
+            yield
+            for unit in units:
+                unit.log_to(None)
 
     def kill_something(self) -> None:
         """End an API or a worker, or a single process of one, by SIGKILL."""

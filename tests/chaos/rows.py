@@ -132,6 +132,12 @@ def postgres_frozen(cluster: Cluster, until: Event) -> None:
         cluster.note()
 
 
+def log_gone(cluster: Cluster, until: Event) -> None:
+    """No process can log: the reader is gone, the disk is full or nobody reads; Plivo fails, and one dies a second."""
+    with cluster.logs_gone(), _failing(cluster, 0.2):
+        killed(cluster, until)
+
+
 def plivo_failing(cluster: Cluster, until: Event) -> None:
     """Plivo fails in every way in two calls of five."""
     with _failing(cluster, 0.4):

@@ -123,7 +123,7 @@ def test_clients_share_a_lane_by_their_weights(app):
 
 
 def test_what_is_longest_due_goes_first_within_a_client(app, clock):
-    caller = new_caller(app)
+    caller = new_caller(app, allowed_senders=["+14155550101", "+14155550102"])
     for reference, sender in (("a", "+14155550101"), ("b", "+14155550102"), ("c", "+14155550101")):
         queue(caller, reference=reference, sender=sender)
         clock.advance(1)
@@ -154,7 +154,8 @@ def test_a_closed_gate_is_not_asked_again_before_it_opens(make_app, clock):
 
 def test_the_closed_gate_of_one_sender_or_lane_holds_up_no_other(make_app, clock):
     app = make_app({"clock": clock}, **UNPACED, pace_long_code=0.1)
-    caller, desk = new_caller(app), Desk(world_of(app), threads=9)
+    senders = ["+14155550101", "+14155550102", "ACME"]
+    caller, desk = new_caller(app, allowed_senders=senders), Desk(world_of(app), threads=9)
     for sender in ("+14155550101", "+14155550102", "ACME"):
         queue(caller, 2, to="+4915112345678", sender=sender)
     begun = take(desk, 9)

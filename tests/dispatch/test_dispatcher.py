@@ -106,7 +106,7 @@ def test_a_gauge_that_cannot_be_looked_up_does_not_keep_messages_waiting(make_ap
         raise RuntimeError("a bug of ours")
 
     app, other = make_app(), make_app()
-    world_of(other).metrics.watch(limits_degraded=broken, stops=broken)
+    world_of(other).metrics.watch(limits_degraded=broken, stops=broken, unknown_age=broken)
     queue(app, 3)
     dispatching(other)  # it hears no bell of the first, so that only its sweep finds them
     eventually(settled(world_of(app), sent=3))

@@ -6,10 +6,12 @@ from uuid import uuid4
 import pytest
 import requests
 
+from smsapi.auth.models import clients
 from smsapi.clock import rfc3339
 from smsapi.events.models import events
 from tests.conftest import eventually, new_caller
 from tests.support.api import LANDLINE, TO
+from tests.support.auth import change_row
 from tests.support.dispatching import world_of
 from tests.support.inbound import bring, form, text_us
 from tests.support.plivo_calls import PUBLIC_URL
@@ -117,7 +119,8 @@ def test_any_text_can_be_stored(app, caller, text):
 
 
 def test_it_is_of_the_client_that_texted_last_between_the_two_numbers(app, make_caller):
-    first, second = make_caller(app, name="first"), make_caller(app, name="second")
+    both = [LANDLINE, OTHER_SENDER]
+    first, second = (make_caller(app, name=name, allowed_senders=both) for name in ("first", "second"))
     first.send()
     second.send()
     second.send(sender=OTHER_SENDER)
@@ -140,7 +143,7 @@ def test_without_a_message_it_is_of_the_one_client_that_has_the_number(app, make
 
 def test_what_is_nobody_s_is_stored_and_seen_by_admins_alone(app, make_caller):
     for _ in range(2):
-        make_caller(app, default_sender=OTHER_SENDER)
+        make_caller(app, allowed_senders=[OTHER_SENDER])
     admin, plain = make_caller(app), make_caller(app, scopes=("messages:read",))
     text_us(app, "Who are you?", to=OTHER_SENDER)
     (seen,) = listed(admin)
@@ -211,3 +214,15 @@ def test_a_text_through_the_simulator_arrives(live, simulator):
     assert requests.post(f"{simulator.url}/_inbound", json=order, timeout=10).status_code == 202
     (seen,) = eventually(lambda: service.request("GET", "/v1/inbound-messages").json()["data"])
     assert (seen["text"], seen["from"], seen["to"]) == ("Hi", TO, LANDLINE)
+
+
+def test_what_a_stranger_sent_from_a_number_makes_the_answer_nobody_s_but_the_owner_s(app, make_caller):
+    stranger = make_caller(app, allowed_senders=[LANDLINE, OTHER_SENDER])
+    assert stranger.send(sender=OTHER_SENDER).status_code == 201
+    # As every client could before senders had owners.
+    change_row(app, clients.c.allowed_senders, stranger.client_id, None)
+    owner = make_caller(app, default_sender=OTHER_SENDER)
+    text_us(app, "For the owner", to=OTHER_SENDER)
+    assert listed(stranger) == []
+    (seen,) = listed(owner)
+    assert (seen["text"], seen["message_id"]) == ("For the owner", None)

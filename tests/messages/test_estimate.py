@@ -27,7 +27,7 @@ def seconds_to(caller, message, clock):
 
 def test_it_is_what_is_ahead_at_the_pace_of_the_sender(make_app, clock):
     app = make_app({"clock": clock}, pace_short_code=2.0)
-    caller = new_caller(app)
+    caller = new_caller(app, allowed_senders=[SHORT_CODE])
     text = "a" * 161  # two segments
     messages = [caller.send(headers=ASYNC, sender=SHORT_CODE, text=text).get_json() for _ in range(5)]
     assert [seconds_to(caller, message, clock) for message in messages] == pytest.approx([0, 1, 2, 3, 4], abs=0.001)

@@ -48,7 +48,8 @@ def test_messages_are_listed_newest_first_and_each_as_it_is(caller):
     assert page["data"][0] == read
 
 
-def test_each_filter_narrows_the_list(caller, clock):
+def test_each_filter_narrows_the_list(app, make_caller, clock):
+    caller = make_caller(app, allowed_senders=[LANDLINE, "12345"])
     first = _send(caller, to="+14155550101", reference="a")
     clock.advance(60)
     second = _send(caller, to="+14155550102", sender="12345", reference="b")

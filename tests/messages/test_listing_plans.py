@@ -59,3 +59,14 @@ def test_a_rare_status_is_found_without_a_walk_through_all_messages_of_the_clien
     assert [each["id"] for each in found] == [rare["id"]]
     assert "ix_messages_client_id_status_id" in plan, plan
     assert "Seq Scan" not in plan
+
+
+def test_a_rare_sender_is_found_without_a_walk_through_all_messages_of_the_client(app, make_caller, read_plans):
+    caller = make_caller(app, default_sender="12345", allowed_senders=["12345", "67890"])
+    rare = caller.send().get_json()
+    _bury(app, caller.send(**{"from": "67890"}).get_json()["id"])
+    found = []
+    (plan,) = read_plans(lambda: found.extend(caller.get("/v1/messages?from=12345").get_json()["data"]))
+    assert [each["id"] for each in found] == [rare["id"]]
+    assert "ix_messages_client_id_sender_id" in plan, plan
+    assert "Seq Scan" not in plan

@@ -27,7 +27,7 @@ def app(make_app):
 
 @pytest.fixture
 def caller(app, make_caller):
-    return make_caller(app)
+    return make_caller(app, allowed_senders=[LANDLINE, OTHER_SENDER])
 
 
 def put(caller, path=PATH, **order):

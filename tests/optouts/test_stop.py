@@ -86,7 +86,7 @@ def test_what_was_taken_before_stop_keeps_its_answer(app, caller):
 
 
 def test_stop_holds_for_all_clients_of_the_sender_and_for_no_other_sender_or_number(app, caller, make_caller):
-    other = make_caller(app)
+    other = make_caller(app, allowed_senders=[LANDLINE, OTHER_SENDER])
     caller.send()
     other.send()
     text_us(app, "STOP")
@@ -175,7 +175,8 @@ def test_a_test_key_s_opt_outs_are_its_own(make_app, make_caller, provider):
 
 
 def test_a_client_s_own_word_opts_out_of_that_client(app, make_caller):
-    own, other = make_caller(app, optout_keywords=["Basta ya"]), make_caller(app)
+    both = [LANDLINE, OTHER_SENDER]
+    own, other = make_caller(app, optout_keywords=["Basta ya"], allowed_senders=both), make_caller(app)
     other.send()
     own.send()
     text_us(app, "¡Basta ya!")

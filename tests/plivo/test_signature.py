@@ -179,11 +179,13 @@ def test_a_lone_string_is_one_value_and_not_its_letters():
     )
 
 
+DIGITS = "51830475629138470562"
+SIGNED_V3 = sign_v3(method="POST", url=URL, nonce=DIGITS, token=TOKEN, params=FORM)
 GOOD_V2 = {
-    "X-Plivo-Signature-V2": sign_v2(url=URL, nonce=NONCE, token=TOKEN),
-    "X-Plivo-Signature-V2-Nonce": NONCE,
+    "X-Plivo-Signature-V2": sign_v2(url=URL, nonce=DIGITS, token=TOKEN),
+    "X-Plivo-Signature-V2-Nonce": DIGITS,
 }
-GOOD_V3 = {"X-Plivo-Signature-V3": MADE_BY_OPENSSL, "X-Plivo-Signature-V3-Nonce": NONCE}
+GOOD_V3 = {"X-Plivo-Signature-V3": SIGNED_V3, "X-Plivo-Signature-V3-Nonce": DIGITS}
 
 
 def accepted(headers: dict[str, str], *, tokens=(TOKEN,), allow_v2=True) -> bool:
@@ -194,9 +196,9 @@ def accepted(headers: dict[str, str], *, tokens=(TOKEN,), allow_v2=True) -> bool
     "headers",
     [
         GOOD_V3,
-        {"X-Plivo-Signature-Ma-V3": MADE_BY_OPENSSL, "X-Plivo-Signature-V3-Nonce": NONCE},
+        {"X-Plivo-Signature-Ma-V3": SIGNED_V3, "X-Plivo-Signature-V3-Nonce": DIGITS},
         GOOD_V3 | {"X-Plivo-Signature-Ma-V3": "other"},
-        GOOD_V3 | {"X-Plivo-Signature-V3": "other", "X-Plivo-Signature-Ma-V3": MADE_BY_OPENSSL},
+        GOOD_V3 | {"X-Plivo-Signature-V3": "other", "X-Plivo-Signature-Ma-V3": SIGNED_V3},
         {name.lower(): value for name, value in GOOD_V3.items()},
         {name.upper(): value for name, value in GOOD_V3.items()},
         GOOD_V3 | {"X-Plivo-Signature-V2": "other"},
@@ -215,10 +217,10 @@ def test_a_good_v3_signature_is_enough_on_either_header(headers):
     [
         {"X-Plivo-Signature-V3": "other"},
         {"X-Plivo-Signature-V3": ""},
-        {"X-Plivo-Signature-Ma-V3": "other", "X-Plivo-Signature-V3-Nonce": NONCE},
-        {"X-Plivo-Signature-V3-Nonce": NONCE},
+        {"X-Plivo-Signature-Ma-V3": "other", "X-Plivo-Signature-V3-Nonce": DIGITS},
+        {"X-Plivo-Signature-V3-Nonce": DIGITS},
         {"x-plivo-signature-v3-nonce": ""},
-        {"X-Plivo-Signature-V3": MADE_BY_OPENSSL},
+        {"X-Plivo-Signature-V3": SIGNED_V3},
     ],
 )
 def test_any_trace_of_v3_forbids_falling_back_to_v2(spoiled):
@@ -229,7 +231,7 @@ def test_any_trace_of_v3_forbids_falling_back_to_v2(spoiled):
 def test_v2_counts_only_where_it_is_allowed():
     ma_only = {
         "X-Plivo-Signature-Ma-V2": GOOD_V2["X-Plivo-Signature-V2"],
-        "X-Plivo-Signature-V2-Nonce": NONCE,
+        "X-Plivo-Signature-V2-Nonce": DIGITS,
     }
 
     assert accepted(GOOD_V2)
@@ -241,3 +243,33 @@ def test_v2_counts_only_where_it_is_allowed():
 def test_a_request_without_signatures_is_refused():
     assert not accepted({})
     assert not accepted({"X-Plivo-Signature-V2": GOOD_V2["X-Plivo-Signature-V2"]})
+
+
+@pytest.mark.parametrize("kept", ["9", "9.", "", "9.9", "9.00"])
+def test_the_end_of_a_form_cannot_be_moved_into_the_nonce(kept):
+    whole = {"Status": ["delivered"], "TotalAmount": ["9.99"]}
+    signature = sign_v3(method="POST", url=URL, nonce=DIGITS, token=TOKEN, params=whole)
+    signed = f"9.99.{DIGITS}"
+    cut = {**whole, "TotalAmount": [kept]}
+    nonce = signed.removeprefix(kept).removeprefix(".")
+    headers = {"X-Plivo-Signature-V3": signature, "X-Plivo-Signature-V3-Nonce": nonce}
+    assert not is_signed_by_plivo(method="POST", url=URL, headers=headers, params=cut, tokens=[TOKEN], allow_v2=True)
+
+
+def test_only_digits_at_most_thirty_two_are_a_nonce():
+    for nonce, good in (
+        ("1" * 32, True),
+        ("1" * 33, False),
+        ("1a", False),
+        ("", False),
+        ("\u0661", False),
+        ("1\n", False),
+    ):
+        signature = sign_v3(method="POST", url=URL, nonce=nonce, token=TOKEN, params=FORM)
+        headers = {"X-Plivo-Signature-V3": signature, "X-Plivo-Signature-V3-Nonce": nonce}
+        assert accepted(headers) is good, nonce
+        headers = {
+            "X-Plivo-Signature-V2": sign_v2(url=URL, nonce=nonce, token=TOKEN),
+            "X-Plivo-Signature-V2-Nonce": nonce,
+        }
+        assert accepted(headers) is good, nonce

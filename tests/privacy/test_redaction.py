@@ -66,7 +66,7 @@ def test_what_is_redacted_is_nowhere_in_the_store_and_the_counts_stay(make):
 
 
 def test_what_is_redacted_is_told_no_more_by_webhook_nor_in_the_list_of_events(make):
-    app, caller = make(webhook_allow_networks=(ip_network("127.0.0.0/8"),))
+    app, caller = make(webhook_allow_networks=(ip_network("127.0.0.0/8"),), webhook_ports=((1, 65_535),))
     world = world_of(app)
     with Receiver() as receiver:
         endpoint = endpoint_of(caller, receiver)

@@ -62,8 +62,15 @@ def test_settled_messages_are_erased_after_the_days_of_the_setting_and_no_sooner
     assert (event["type"], event["data"]) == ("message.redacted", {"by": "retention"})
 
 
-def test_by_default_everything_is_kept(make, clock):
+def test_by_default_texts_and_numbers_are_kept_for_ninety_days_and_with_nothing_set_for_ever(make, clock):
     app, caller = make()
+    message = caller.send().get_json()
+    clock.advance(90 * DAY - 1)
+    assert erase(app) == 0
+    clock.advance(2)
+    assert erase(app) == 1
+    assert (caller.message(message["id"])["to"], caller.message(message["id"])["text"]) == ("", "")
+    app, caller = make(retention_days=0)
     caller.send()
     clock.advance(3650 * DAY)
     assert erase(app) == 0

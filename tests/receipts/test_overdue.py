@@ -10,9 +10,11 @@ from smsapi.clock import ManualClock
 from smsapi.dispatch.chores import ask_for_reports, run_chores
 from smsapi.ids import new_id
 from smsapi.messages.models import messages
+from smsapi.pacing.models import gates
 from smsapi.plivo.lookup import LookupFailed, Page, Record
+from smsapi.plivo.outcomes import Unknown
 from tests.conftest import AUTH_TOKEN, eventually, new_caller
-from tests.support.dispatching import row_of, uuid_of, world_of
+from tests.support.dispatching import counts_by_status, row_of, run_due, uuid_of, world_of
 from tests.support.plivo_calls import PUBLIC_URL, report
 from tests.support.providers import NOTHING, Scripted, page, taken
 
@@ -218,3 +220,145 @@ def multiply_sent(app, message, count):
     own = [{"id": new_id(), "provider_uuid": str(uuid4()), "to_number": f"+1415557{n:04}"} for n in range(count)]
     with world_of(app).database.transaction() as connection:
         connection.execute(insert(messages), [like | each for each in own])
+
+
+def listing(records):
+    """What answers every question from these records, page by page, as Plivo does."""
+
+    def listed(query):
+        found = [each for each in records if query.since <= each.taken_at <= query.until]
+        found = [each for each in found if query.to in {None, f"+{each.to}"}]
+        end = query.offset + 20
+        return Page(tuple(found[query.offset : end]), len(found), end if end < len(found) else None)
+
+    return listed
+
+
+def records_of_all(app, state="sent"):
+    with world_of(app).database.read() as connection:
+        rows = connection.execute(select(messages)).all()
+    return [
+        Record(row.provider_uuid, row.to_number[1:], row.sender[1:], row.sent_at, state) for row in rows if row.sent_at
+    ]
+
+
+def look_until_quiet(app, clock, looks=60):
+    for _ in range(looks):
+        look(app)
+        clock.advance(10)
+
+
+def test_four_hundred_silent_messages_of_one_window_take_twenty_pages_and_no_more(make, clock):
+    app, _, (message,) = make()
+    multiply_sent(app, message, 399)
+    world_of(app).provider.listed = listing(records_of_all(app))
+    clock.advance(3 * HOURS)
+    look_until_quiet(app, clock)
+    with world_of(app).database.read() as connection:
+        assert connection.execute(select(func.count()).where(messages.c.due_at.is_not(None))).scalar_one() == 0
+    assert len(world_of(app).provider.queries) == 20
+
+
+def test_what_a_list_that_breaks_off_has_told_is_not_asked_for_again(make, clock):
+    app, _, (message,) = make()
+    multiply_sent(app, message, 99)
+    whole = listing(records_of_all(app, "delivered"))
+    broken = [True]
+    world_of(app).provider.listed = lambda query: (
+        LookupFailed("down", 503) if query.offset == 40 and broken[0] else whole(query)
+    )
+    clock.advance(3 * HOURS)
+    look(app)
+    with world_of(app).database.read() as connection:
+        assert connection.execute(select(func.count()).where(messages.c.status == "delivered")).scalar_one() == 40
+    broken[0] = False
+    look_until_quiet(app, clock)
+    with world_of(app).database.read() as connection:
+        assert connection.execute(select(func.count()).where(messages.c.status == "delivered")).scalar_one() == 100
+    # Three that failed or were told, and then no more than what was left takes.
+    assert len(world_of(app).provider.queries) <= 3 + 5
+
+
+def test_without_a_public_url_nobody_is_ever_asked_for(make_app, clock):
+    provider = Scripted(taken())
+    app = make_app({"provider": provider, "clock": clock})
+    message = new_caller(app).send().get_json()
+    assert row_of(world_of(app), message).due_at is None
+    await_report(app, message, 3)  # as one that was sent while there was one
+    clock.advance(9 * HOURS)
+    look(app)
+    assert (provider.queries, row_of(world_of(app), message).due_at) == ([], None)
+
+
+def test_an_unknown_message_has_the_list_before_any_missing_receipt(make_app, clock):
+    provider = Scripted(taken(), Unknown("no answer in time"), taken())
+    app = make_app({"provider": provider, "clock": clock}, public_url=PUBLIC_URL, receipt_after_seconds=HOURS)
+    caller = new_caller(app)
+    silent = caller.send().get_json()
+    clock.advance(HOURS - 30)
+    unknown = caller.send(to="+14155559001").get_json()
+    clock.advance(90)
+    ask_for_reports(world_of(app), lambda: False)
+    assert (provider.queries, row_of(world_of(app), silent).status) == ([], "sent")
+    assert run_due(world_of(app)) >= 1
+    assert [query.to for query in provider.queries] == ["+14155559001"]
+    assert caller.message(unknown["id"])["status"] == "queued"
+    clock.advance(120)
+    ask_for_reports(world_of(app), lambda: False)
+    assert [query.to for query in provider.queries][1:] == [silent["to"]]
+
+
+def test_while_unknown_messages_wait_for_their_next_question_no_other_is_asked(make_app, clock):
+    lost = Unknown("no answer in time")
+    provider = Scripted(taken(), *[lost] * 30)
+    app = make_app({"provider": provider, "clock": clock}, public_url=PUBLIC_URL, receipt_after_seconds=HOURS)
+    caller = new_caller(app)
+    silent = caller.send().get_json()
+    clock.advance(HOURS - 30)
+    for place in range(30):
+        caller.send(to=f"+1415559{1000 + place}")
+    clock.advance(90)
+    asked = []
+
+    def listed(query):
+        asked.append(query.to)
+        ask_for_reports(world_of(app), lambda: False)  # another process, at the worst moment
+        return Page((), 4000, 20) if query.to is None else NOTHING
+
+    provider.listed = listed
+    while counts_by_status(world_of(app)).get("unknown"):
+        run_due(world_of(app))
+        ask_for_reports(world_of(app), lambda: False)
+        clock.advance(1)
+    assert len(asked) == 31
+    assert silent["to"] not in asked
+
+
+@pytest.mark.parametrize("trouble", [LookupFailed("down", 503), LookupFailed("no", 401), "never its turn"])
+def test_one_that_could_not_be_asked_for_in_time_stays_sent_and_an_event_says_that_nobody_asked(make, clock, trouble):
+    app, caller, (message,) = make(receipt_give_up_seconds=6 * HOURS)
+    world = world_of(app)
+    world.provider.listed = [NOTHING if isinstance(trouble, str) else trouble]
+    clock.advance(3 * HOURS)
+    if isinstance(trouble, str):
+        with world.database.transaction() as connection:
+            connection.execute(insert(gates), {"key": "pace:list", "opens_at": far(clock), "detail": {}})
+    for _ in range(8):
+        look(app)
+        clock.advance(HOURS)
+        if isinstance(trouble, str):
+            with world.database.transaction() as connection:
+                connection.execute(update(gates).where(gates.c.key == "pace:list").values(opens_at=far(clock)))
+    asked = len(world.provider.queries)
+    for _ in range(3):
+        look(app)
+        clock.advance(24 * HOURS)
+    assert len(world.provider.queries) == asked
+    (note,) = notes(caller, message)
+    assert (note["note"], note["source"], note["plivo_state"]) == ("no_receipt", "unasked", None)
+    assert (caller.message(message["id"])["status"], row_of(world, message).due_at) == ("sent", None)
+
+
+def far(clock):
+    """A pace that is never free: always a minute ahead, which is as far as one is believed to be."""
+    return clock.now() + timedelta(seconds=60)

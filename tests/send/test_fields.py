@@ -35,6 +35,7 @@ _BAD = {
     "metadata": [{str(number): "v" for number in range(21)}, [], "x", 1, None, [["a", "b"]]],
     "dlt": [[], "x", 1, True],
 }
+SENDERS = ["+14155550100", "ACME", "A", "ABCDEFGHIJ1", "123", "12345678", "1A"]
 # What is no field is not ignored as if it had been done.
 _NOT_YET = (
     "priority",
@@ -57,7 +58,8 @@ def database_url(postgres_url):
 
 @pytest.fixture
 def sender(make_app, make_caller):
-    return make_caller(make_app(limit_number="9999 per minute", limit_send="9999 per minute"), mode="test")
+    app = make_app(limit_number="9999 per minute", limit_send="9999 per minute")
+    return make_caller(app, mode="test", allowed_senders=SENDERS)
 
 
 def _pointers(response):

@@ -107,9 +107,31 @@ def test_what_the_twin_was_told_stays_the_answer_when_the_first_was_only_slow(ga
         clock.advance(16)
         told = caller.send(headers=KEY)
         provider.gate.set()
-        assert slow.result(10).status_code == 201
-    again = caller.send(headers=KEY)
-    assert (again.status_code, again.data) == (told.status_code, told.data) == (202, told.data)
+        first = slow.result(10)
+    assert (first.status_code, first.data) == (told.status_code, told.data) == (202, told.data)
+    assert (again := caller.send(headers=KEY)).status_code == 202
+    assert again.data == told.data
+    assert caller.message(told.get_json()["id"])["status"] == "sent"
+    assert len(provider.calls) == _rows(caller) == 1
+
+
+@pytest.mark.parametrize("moment", ["answer.before", "answer.kept"])
+def test_the_first_caller_and_its_twin_are_told_the_same_whoever_is_the_first_to_store_it(
+    make_app, make_caller, clock, moment
+):
+    def ask_again(name):
+        if name == moment and not told:
+            clock.advance(16)
+            told.append(None)
+            told[0] = caller.send(headers={**KEY, "X-Request-Id": "twin"})
+
+    told, provider = [], ScriptedProvider()
+    caller = make_caller(make_app({"clock": clock, "provider": provider, "checkpoint": ask_again}))
+    first = caller.send(headers=KEY)
+    (twin,) = told
+    assert twin.headers["Idempotent-Replayed"] == "true"
+    assert (first.status_code, first.data) == (twin.status_code, twin.data) == (201, twin.data)
+    assert first.headers["Location"] == twin.headers["Location"]
     assert len(provider.calls) == _rows(caller) == 1
 
 

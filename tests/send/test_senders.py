@@ -17,6 +17,9 @@ def database_url(sqlite_url):
     return sqlite_url
 
 
+OWNED = "+14155550177"
+
+
 def _refused(response):
     problem = response.get_json()
     assert (response.status_code, problem["status"]) == (422, 422), problem
@@ -29,17 +32,18 @@ def test_the_clients_sender_comes_before_the_services(make_app, make_caller):
     app = make_app(plivo_sender_id=LANDLINE)
     assert make_caller(app, default_sender="ACME").send(to=GB).get_json()["from"] == "ACME"
     assert make_caller(app).send(to=GB).get_json()["from"] == LANDLINE
-    assert make_caller(app, default_sender="ACME").send(to=GB, sender="Other").get_json()["from"] == "Other"
+    both = make_caller(app, default_sender="ACME", allowed_senders=["ACME", "Other"])
+    assert both.send(to=GB, sender="Other").get_json()["from"] == "Other"
 
 
 def test_without_any_sender_a_message_is_refused(make_app, make_caller):
-    caller = make_caller(make_app(plivo_sender_id=None))
+    caller = make_caller(make_app(plivo_sender_id=None), allowed_senders=[LANDLINE])
     assert _refused(caller.send(to=GB)) == "sender_not_allowed"
     assert caller.send(to=GB, sender=LANDLINE).status_code == 201
 
 
 def test_a_default_that_is_no_possible_number_is_a_refusal_and_no_error_of_ours(make_app, make_caller):
-    caller = make_caller(make_app(plivo_sender_id="+1415"))
+    caller = make_caller(make_app(plivo_sender_id="+1415"), allowed_senders=["+1415", "ACME"])
     assert _refused(caller.send(to=GB)) == "sender_not_allowed"
     assert caller.send(to=GB, sender="ACME").status_code == 201
 
@@ -73,7 +77,8 @@ def test_a_default_sender_is_no_way_around_the_senders_that_are_allowed(make_app
 
 
 def test_a_sender_has_to_fit_the_country(make_app, make_caller):
-    caller = make_caller(make_app(), mode="test")
+    several = ["ACME", "ACMEIN", "12345", "123456", "+16135550100", "+18005550100", LANDLINE]
+    caller = make_caller(make_app(), mode="test", allowed_senders=several)
     for sender, to, fits in (
         ("ACME", US, False),
         ("ACME", CA, False),
@@ -130,3 +135,36 @@ def test_strict_numbers_have_to_be_in_use(make_app, make_caller):
     preview = strict.post("/v1/messages/preview", {"to": "+12005550123", "text": "x"})
     assert preview.get_json()["code"] == "validation_failed"
     assert make_caller(make_app()).send(to=unassigned).status_code == 201
+
+
+def test_without_a_list_a_client_has_its_default_sender_alone_and_a_preview_says_so(make_app, make_caller, simulator):
+    app = make_app(plivo_sender_id=LANDLINE)
+    owner = make_caller(app, default_sender=OWNED)
+    stranger, own = make_caller(app), make_caller(app, default_sender="ACME")
+    for caller, sender in ((stranger, OWNED), (stranger, "ACME"), (own, LANDLINE), (own, OWNED), (owner, LANDLINE)):
+        assert _refused(caller.send(to=GB, sender=sender)) == "sender_not_allowed"
+        preview = caller.post("/v1/messages/preview", {"to": GB, "text": "Hi", "from": sender}).get_json()
+        assert [refusal["code"] for refusal in preview["refusals"]] == ["sender_not_allowed"]
+        batch = caller.post("/v1/batches", {"text": "Hi", "from": sender, "recipients": [{"to": GB}]})
+        assert batch.get_json()["code"] == "sender_not_allowed"
+    assert simulator.store.count() == 0
+    assert [caller.send(to=GB).get_json()["from"] for caller in (owner, stranger, own)] == [OWNED, LANDLINE, "ACME"]
+    assert stranger.send(to=GB, sender=LANDLINE).status_code == 201
+
+
+def test_a_number_that_one_client_names_is_another_s_where_an_admin_lists_it(make_app, make_caller):
+    app = make_app()
+    owner = make_caller(app, default_sender=OWNED)
+    admin = make_caller(app)
+    refused = admin.post("/v1/clients", {"name": "b", "default_sender": OWNED})
+    assert [error["pointer"] for error in refused.get_json()["errors"]] == ["/default_sender"]
+    shared = admin.post("/v1/clients", {"name": "b", "default_sender": OWNED, "allowed_senders": [OWNED]})
+    assert shared.status_code == 201
+    other = admin.post("/v1/clients", {"name": "c"}).get_json()
+    changed = admin.request("PATCH", f"/v1/clients/{other['id']}", {"default_sender": OWNED})
+    assert changed.status_code == 422
+    # Nobody answers to a name, and what is one's own stays.
+    for name in ("d", "e"):
+        assert admin.post("/v1/clients", {"name": name, "default_sender": "ACME"}).status_code == 201
+    kept = admin.request("PATCH", f"/v1/clients/{owner.client_id}", {"name": "renamed"})
+    assert kept.status_code == 200

@@ -31,11 +31,14 @@ def exchange(port: int, chunks: Iterable[bytes]) -> RawAnswer:
         with suppress(ConnectionError):
             for chunk in chunks:
                 connection.sendall(chunk)
-        response = HTTPResponse(connection)
-        response.begin()
-        return RawAnswer(
-            response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
-        )
+        return read_answer(connection)
+
+
+def read_answer(connection: socket.socket) -> RawAnswer:
+    """Read one answer."""
+    response = HTTPResponse(connection)
+    response.begin()
+    return RawAnswer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
 
 
 def head(method: str, target: bytes, headers: Iterable[tuple[str, str]]) -> bytes:

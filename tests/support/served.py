@@ -21,7 +21,8 @@ from tests.conftest import AUTH_ID, AUTH_TOKEN, JWT_SECRET, eventually, free_por
 from tests.processes import Guard, freeze, is_running, send_signal, wait_until
 from tests.support.api import LANDLINE, Remote
 
-SMSAPI = [sys.executable, "-m", "smsapi"]
+# As the installed command does, it imports nothing from the directory that it is started in.
+SMSAPI = [sys.executable, "-P", "-m", "smsapi"]
 _ROOT = Path(__file__).parents[2]
 
 
@@ -61,11 +62,14 @@ def make_key(database_url: str, mode: str = "live") -> str:
 class Running:
     """One command of ours with its children. ``kill`` and ``start`` keep its settings and its log."""
 
+    cwd: Path | None = None
+
     def __init__(self, environ: dict[str, str], directory: Path, *arguments: str) -> None:
         self.environ = environ
         self.log = directory / "stderr"
         self.process: subprocess.Popen[bytes] | None = None
         self._arguments = arguments
+        self._stderr: int | None = None
         self._guard = Guard(directory, signal.SIGTERM)
 
     def start(self) -> None:
@@ -75,20 +79,27 @@ class Running:
 
     def wait(self) -> None:
         """Wait until it is ready."""
-        eventually(lambda: self.is_ready() or self._has_ended(), seconds=30)
+        # To load all the code takes seconds, and a minute where the machine has much else to do.
+        eventually(lambda: self.is_ready() or self._has_ended(), seconds=120)
 
     def begin(self) -> None:
         """Start it and do not wait."""
         with self.log.open("ab") as log:
+            where = log.fileno() if self._stderr is None else self._stderr
             self.process = subprocess.Popen(
                 [*SMSAPI, *self._arguments],
                 env=self.environ,
+                cwd=self.cwd,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=where,
+                stderr=where,
                 start_new_session=True,
             )
         self._guard.watch(self.process.pid)
+
+    def log_to(self, fd: int | None) -> None:
+        """From its next start on, have it write to this descriptor, or to its log again."""
+        self._stderr = fd
 
     def is_ready(self) -> bool:
         raise NotImplementedError
@@ -185,9 +196,10 @@ def working(environ: dict[str, str], **options: int) -> Iterator[Worker]:
 
 
 @contextmanager
-def serving(environ: dict[str, str]) -> Iterator[Served]:
+def serving(environ: dict[str, str], cwd: Path | None = None) -> Iterator[Served]:
     """Serve for the length of the block; nothing of it outlives the test process."""
     served = Served(environ, Path(tempfile.mkdtemp(prefix="smsapi-served-")))
+    served.cwd = cwd
     try:
         served.start()
         yield served

@@ -19,8 +19,6 @@ from smsapi.web.problems import PROBLEMS
 
 SPEC = Path(__file__).parents[2] / "openapi.yaml"
 METHODS = {"get", "post", "put", "patch", "delete"}
-# Whatever is asked for, these are HTTP's own and belong to no operation.
-OF_HTTP = {"method_not_allowed", "uri_too_long", "headers_too_large"}
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +136,7 @@ def test_every_scheme_tag_and_component_is_used(document):
     for kind, parts in document["components"].items():
         for name in parts:
             used = f"'#/components/{kind}/{name}'" in text
-            # An HTTP problem has a page and an example, and no operation.
-            assert used or kind == "securitySchemes" or (kind == "examples" and name in OF_HTTP), f"{kind}/{name}"
+            assert used or kind == "securitySchemes", f"{kind}/{name}"
     used = {scheme for _, each in operations(document) for either in each["security"] for scheme in either}
     assert used == document["components"]["securitySchemes"].keys()
     assert {tag for _, each in operations(document) for tag in each["tags"]} == {
@@ -154,7 +151,7 @@ def test_every_documented_problem_exists_and_every_problem_is_documented(documen
             examples = answer.get("content", {}).get("application/problem+json", {}).get("examples", {})
             assert all(PROBLEMS[code].status == int(status) for code in examples), name
             documented |= examples.keys()
-    assert documented == PROBLEMS.keys() - OF_HTTP
+    assert documented == PROBLEMS.keys()
     assert document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"] == sorted(PROBLEMS)
 
 

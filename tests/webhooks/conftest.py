@@ -11,7 +11,7 @@ from tests.support.dispatching import uuid_of, world_of
 from tests.support.providers import Scripted, taken
 from tests.webhooks.receiver import Receiver
 
-ALLOWED = {"webhook_allow_networks": (ip_network("127.0.0.0/8"),)}
+ALLOWED = {"webhook_allow_networks": (ip_network("127.0.0.0/8"),), "webhook_ports": ((1, 65_535),)}
 
 
 @pytest.fixture

@@ -66,6 +66,40 @@ def test_without_tls_only_the_networks_of_the_setting_are_taken():
         check_url("http://1.1.1.1/", HERE)
 
 
+DEFAULT = ((443, 443), (80, 80), (8000, 9999))
+
+
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("https://example.com/", True),
+        ("https://example.com:443/", True),
+        ("https://example.com:80/", True),
+        ("https://example.com:8000/", True),
+        ("https://example.com:9999/", True),
+        ("https://example.com:7999/", False),
+        ("https://example.com:10000/", False),
+        ("https://example.com:22/", False),
+        ("https://example.com:25/", False),
+        ("https://example.com:6379/", False),
+    ],
+)
+def test_only_the_ports_of_the_setting_are_taken(url, good):
+    if good:
+        assert check_url(url, (), DEFAULT).hostname == "example.com"
+    else:
+        with pytest.raises(ValueError, match="port"):
+            check_url(url, (), DEFAULT)
+
+
+def test_an_endpoint_at_another_port_is_refused_and_an_old_one_is_not_called(make_app, make_caller):
+    caller = make_caller(make_app())
+    refused = caller.post("/v1/webhook-endpoints", {"url": "https://example.com:6379/"})
+    assert [error["pointer"] for error in refused.get_json()["errors"]] == ["/url"]
+    reply = post("https://192.0.2.1:6379/", b"{}", {}, networks=(), ports=DEFAULT)
+    assert reply.status is None
+
+
 @pytest.fixture
 def connections():
     """A server that counts who connects; nobody may."""

@@ -1,11 +1,13 @@
 """Endpoints over HTTP: made, shown once with their secret, changed, and nobody else's."""
 
 import base64
+from collections import Counter
 
 import pytest
 
 from smsapi.webhooks.relay import relay
 from tests.conftest import new_caller
+from tests.support.auth import at_once
 from tests.support.dispatching import world_of
 from tests.webhooks.conftest import pull
 
@@ -126,3 +128,9 @@ def test_a_client_has_at_most_fifty(caller):
 
 def test_it_needs_the_scope(app):
     assert make(new_caller(app, scopes=("messages:send",))).status_code == 403
+
+
+def test_a_client_has_at_most_fifty_also_where_many_are_made_at_once(caller):
+    assert {make(caller).status_code for _ in range(45)} == {201}
+    found = Counter(at_once(lambda _: make(caller).status_code, 12))
+    assert found == {201: 5, 409: 7}

@@ -36,6 +36,7 @@ def mortal(database_url, simulator, tmp_path):
         database_url,
         simulator.url,
         SMSAPI_WEBHOOK_ALLOW_NETWORKS="127.0.0.0/8",
+        SMSAPI_WEBHOOK_PORTS="1-65535",
         SMSAPI_RECONCILE_AFTER_SECONDS="0.2",
     )
     with Mortal(environ, free_port(), tmp_path / "log") as mortal:

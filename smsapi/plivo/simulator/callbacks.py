@@ -163,7 +163,7 @@ def signature_headers(*, method: str, url: str, token: str, params: signature.Pa
 
     Raises ValueError on a URL that cannot be parsed.
     """
-    nonce_v3, nonce_v2 = uuid.uuid4().hex, uuid.uuid4().hex
+    nonce_v3, nonce_v2 = (f"{uuid.uuid4().int % 10**20:020}" for _ in range(2))
     v3 = signature.sign_v3(method=method, url=url, nonce=nonce_v3, token=token, params=params)
     v2 = signature.sign_v2(url=url, nonce=nonce_v2, token=token)
     return {

@@ -4,13 +4,11 @@ Nothing is opened before the fork; each worker has its own pools and sends on it
 """
 
 import os
-import shutil
 from functools import partial
 from typing import Any
 
 from flask import Flask
 from gunicorn import glogging  # type: ignore[import-untyped]
-from gunicorn.app.wsgiapp import WSGIApplication  # type: ignore[import-untyped]
 from prometheus_client.multiprocess import mark_process_dead
 
 from smsapi.app import MAX_BODY_BYTES, create_app
@@ -25,7 +23,6 @@ from smsapi.working import Sending, prepare_process
 _settings = read_settings()
 PatientWorker.arrivals = Arrivals(_settings.request_read_seconds)
 PatientWorker.readers = Readers(_settings.request_read_seconds, at_once=max(1, _settings.threads // 4))
-_OWN_METRICS_DIR = "SMSAPI_OWN_METRICS_DIR"
 
 
 class JsonLogger(glogging.Logger):  # type: ignore[misc]  # gunicorn ships no types
@@ -113,29 +110,6 @@ def child_exit(_server: Any, worker: Any) -> None:
         get_logger().warning("metrics_not_cleared", reason=str(error))
 
 
-def on_exit(_server: Any) -> None:
-    """Remove the metrics directory that ``smsapi serve`` made."""
-    if own := os.environ.get(_OWN_METRICS_DIR):
-        shutil.rmtree(own, ignore_errors=True)
-
-
 def _world(worker: Any) -> Deps:
     world: Deps = worker.wsgi.extensions["smsapi"]
     return world
-
-
-class _Gunicorn(WSGIApplication):  # type: ignore[misc]  # gunicorn ships no types
-    """gunicorn's command, which imports nothing from the directory that it is started in."""
-
-    def chdir(self) -> None:
-        """Go there, and leave ``sys.path`` alone: a file that is called json.py there is nobody's library."""
-        os.chdir(self.cfg.chdir)
-
-
-def main() -> None:
-    """Run gunicorn's command, whose arguments follow."""
-    _Gunicorn("%(prog)s [OPTIONS] [APP_MODULE]").run()
-
-
-if __name__ == "__main__":
-    main()

@@ -8,7 +8,6 @@ import logging
 import multiprocessing
 import os
 import runpy
-import shutil
 import signal
 import sys
 import threading
@@ -147,8 +146,8 @@ def _end_with_the_first_process(graceful_seconds: float) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main() -> None:
-    """Run dramatiq's command, whose arguments follow; what it logs itself are JSON lines among ours."""
+def run_workers() -> None:
+    """Run dramatiq's command, whose arguments this process has left; what it logs itself are JSON lines among ours."""
     configure_logging(read_settings().log_level)
     # Python 3.14 would have them started by a server of its own, between this process and those that it watches.
     multiprocessing.set_start_method("fork")
@@ -161,12 +160,4 @@ def main() -> None:
         f"--worker-shutdown-timeout={_LISTENERS_STOP_MS}",
     ]
     sys.argv[1:] = [*given, *sys.argv[1:]]
-    try:
-        runpy.run_module("dramatiq", run_name="__main__", alter_sys=True)
-    finally:
-        if own := os.environ.get("SMSAPI_OWN_METRICS_DIR"):
-            shutil.rmtree(own, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    main()
+    runpy.run_module("dramatiq", run_name="__main__", alter_sys=True)

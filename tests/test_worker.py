@@ -7,10 +7,11 @@ from contextlib import ExitStack
 import pytest
 import requests
 
+from smsapi.cli.start import check_worker
 from smsapi.errors import SmsapiError
 from smsapi.plivo.simulator.faults import Rule
 from tests.conftest import eventually, free_port, new_caller
-from tests.support.command import called
+from tests.support.command import environment as command_environment
 from tests.support.dispatching import ASYNC, counts_by_status, multiply, world_of
 from tests.support.served import caller_of, environment, serving, working
 
@@ -109,7 +110,8 @@ def lose_a_process_of(worker):
 
 
 def test_the_broker_wakes_workers_and_without_it_they_look_for_themselves(postgres_url, redis_server, simulator):
-    environ = environment(postgres_url, simulator.url, SMSAPI_BROKER_URL=redis_server.url, SMSAPI_WORKERS=1)
+    given = {"SMSAPI_BROKER_URL": redis_server.url, "SMSAPI_PUBLIC_URL": "https://sms.example", "SMSAPI_WORKERS": 1}
+    environ = environment(postgres_url, simulator.url, **given)
     rare = {**environ, "SMSAPI_DISPATCH_SWEEP_SECONDS": "60"}
     accepting = {**rare, "SMSAPI_DISPATCH_THREADS": "0"}
     with working(rare) as told, working(environ) as looking:
@@ -152,9 +154,14 @@ class TestWhatStopsTheStart:
         return environment(sqlite_url, f"http://127.0.0.1:{free_port()}")
 
     def refusal(self, environ):
-        refused = called("worker", **environ).exception
-        assert isinstance(refused, SmsapiError)
-        return refused.detail
+        with pytest.MonkeyPatch.context() as patch:
+            for name in os.environ.keys() - command_environment().keys():
+                patch.delenv(name)
+            for name, value in environ.items():
+                patch.setenv(name, value)
+            with pytest.raises(SmsapiError) as refused:
+                check_worker()
+        return refused.value.detail
 
     def test_is_named_in_a_line_each(self, environ):
         said = self.refusal(environ | {"SMSAPI_BROKER_URL": "kafka://:hunter2@nowhere", "SMSAPI_LOG_LEVEL": "loud"})

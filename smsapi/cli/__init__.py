@@ -1,6 +1,8 @@
 """The ``smsapi`` command."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 
 import click
@@ -21,10 +23,10 @@ _COMMANDS = {
     "privacy": ("smsapi.cli.privacy", "privacy"),
     "queue": ("smsapi.cli.queue", "queue"),
     "send": ("smsapi.cli.send", "send"),
-    "serve": ("smsapi.cli.run", "serve"),
+    "serve": ("smsapi.cli.serve", "serve"),
     "settings": ("smsapi.cli.run", "settings_page"),
     "simulator": ("smsapi.cli.run", "simulator"),
-    "worker": ("smsapi.cli.run", "worker"),
+    "worker": ("smsapi.cli.serve", "worker"),
 }
 
 
@@ -50,11 +52,18 @@ def cli() -> None:
     """Send SMS through Plivo: nothing lost, nothing twice, nothing that surprises the bill."""
 
 
-def main() -> None:
-    """Run the command; an error of ours is a sentence on stderr and exit code 1, not a traceback."""
+@contextmanager
+def told_in_sentences() -> Iterator[None]:
+    """Print what an error of ours in the block says on stderr, and exit with 1, without a traceback."""
     try:
-        cli()
+        yield
     except SmsapiError as error:
         for line in error.detail.splitlines():
             click.echo(f"smsapi: {line}", err=True)
         sys.exit(1)
+
+
+def main() -> None:
+    """Run the command; an error of ours is a sentence on stderr and exit code 1, not a traceback."""
+    with told_in_sentences():
+        cli()

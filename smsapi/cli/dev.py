@@ -19,7 +19,8 @@ from smsapi import migrations
 from smsapi.app import create_app
 from smsapi.auth import service
 from smsapi.auth.secrets import read_key
-from smsapi.cli.run import SIMULATOR_AUTH_ID, SIMULATOR_AUTH_TOKEN, split_bind
+from smsapi.cli.addresses import split_bind
+from smsapi.cli.run import SIMULATOR_AUTH_ID, SIMULATOR_AUTH_TOKEN
 from smsapi.db import Database
 from smsapi.deps import Deps
 from smsapi.dispatch.engine import Dispatcher

@@ -1,0 +1,51 @@
+"""``smsapi serve`` and ``smsapi worker``. This process becomes one with a path of its own, which checks and then runs.
+
+Nothing else of ours is loaded here: it would be loaded twice, which takes longer than all else that a start does.
+"""
+
+import os
+import sys
+import tempfile
+from typing import NoReturn
+
+import click
+
+from smsapi.cli.addresses import split_bind
+
+
+@click.command()
+@click.option("--bind", help="HOST:PORT to listen on, in place of SMSAPI_BIND.")
+def serve(*, bind: str | None) -> None:
+    """Serve the API, by gunicorn; each process also sends what was queued. SIGTERM stops it gracefully."""
+    if bind is not None:
+        split_bind(bind)
+        os.environ["SMSAPI_BIND"] = bind
+    _share_metrics()
+    _become("serve")
+
+
+@click.command()
+@click.option("--processes", type=click.IntRange(1, 256), default=1, show_default=True, help="How many send.")
+@click.option("--threads", type=click.IntRange(1, 256), help="Of each process, in place of SMSAPI_DISPATCH_THREADS.")
+def worker(*, processes: int, threads: int | None) -> None:
+    """Send what was queued, by dramatiq; any number of workers share it. SIGTERM stops it gracefully."""
+    if threads is not None:
+        os.environ["SMSAPI_DISPATCH_THREADS"] = str(threads)
+    if os.environ.get("SMSAPI_WORKER_METRICS_BIND"):
+        _share_metrics()
+    # How often its idle thread looks whether it has to stop, in milliseconds; read when dramatiq is loaded.
+    os.environ.setdefault("dramatiq_worker_timeout", "100")
+    _become("worker", f"--processes={processes}")
+
+
+def _share_metrics() -> None:
+    """Give the processes to come one directory for their metrics, where none was given."""
+    # Read by the metrics library when it is loaded, so it must be set before that.
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        own = tempfile.mkdtemp(prefix="smsapi-metrics-")
+        os.environ |= {"PROMETHEUS_MULTIPROC_DIR": own, "SMSAPI_OWN_METRICS_DIR": own}
+
+
+def _become(*arguments: str) -> NoReturn:
+    # Without -P it would import from the directory that it is started in.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "smsapi.cli.start", *arguments])  # noqa: S606 - ours alone

@@ -30,7 +30,7 @@ from smsapi.settings import read_settings
 from tests.services import DATABASE_URL_VARIABLE, REDIS_URL_VARIABLE, Service, start_postgres, start_redis
 from tests.support.api import LANDLINE, Caller, CheckedClient, Remote
 from tests.support.examples import load_profile
-from tests.support.rules import CompiledOnceRule
+from tests.support.shared import CompiledOnceRule, share_statements
 from tests.support.stores import PostgresCleaner, fast_directory
 
 AUTH_ID = "MATESTTESTTESTTEST00"
@@ -158,6 +158,7 @@ def _app(url: str, plivo_url: str, replacements: dict[str, Any], settings: dict[
     app = create_app(read_settings({}, **values), **replacements)
     app.test_client_class = CheckedClient
     world: Deps = app.extensions["smsapi"]
+    share_statements(world.database)
     try:
         yield app
     finally:

@@ -33,6 +33,7 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     MetaData,
+    String,
     Table,
     and_,
     create_engine,
@@ -46,7 +47,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Engine, ExceptionContext, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from smsapi.errors import StoreUnavailable
 
@@ -95,6 +96,29 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class DueMoment(UtcDateTime):
+    """A moment of :class:`UtcDateTime` that is read whatever SQLite holds in its place: what is no moment is long past.
+
+    For one statement about the rows of many, of which one that cannot be read is to stop nobody. Only read with it.
+    """
+
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Return text where the store is SQLite."""
+        kind: TypeEngine[Any] = String() if dialect.name == "sqlite" else DateTime(timezone=True)
+        return dialect.type_descriptor(kind)
+
+    def process_result_value(self, value: object, dialect: Dialect) -> datetime | None:
+        """Return the moment in UTC."""
+        if value is None or isinstance(value, datetime):
+            return super().process_result_value(value, dialect)
+        try:
+            return datetime.fromisoformat(str(value)).replace(tzinfo=UTC)
+        except ValueError:
+            return datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(slots=True)

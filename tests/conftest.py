@@ -237,8 +237,14 @@ def listening(app: Flask, port: int) -> Iterator[None]:
         server.server_close()
 
 
-# Below the ports that the kernel gives to clients, and apart for each process of the run.
-_ports = iter(range(10_000 + 5_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]), 32_000))
+# Below the ports that the kernel gives to clients, and apart for each process of the run. Two runs on one machine begin
+# in different places: of both the first ports are free until a server that was given one has come up.
+_ports = iter(
+    range(
+        10_000 + 5_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) + 100 * (os.getppid() % 40),
+        32_000,
+    )
+)
 
 
 def free_port() -> int:

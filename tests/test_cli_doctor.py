@@ -25,6 +25,8 @@ from tests.support.dispatching import ASYNC, run_due, world_of
 
 NAMES = ["settings", *(name for name, _, _ in CHECKS)]
 NOWHERE = "http://127.0.0.1:1"
+# What fails besides, wherever SMSAPI_PUBLIC_URL is not set.
+UNREACHED = {"public_url"}
 
 only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -43,7 +45,7 @@ class Working(ManualClock):
 
 @pytest.fixture
 def environ(database_url, simulator):
-    """The settings of a service that Plivo cannot reach."""
+    """The settings of a service that Plivo has nowhere to report to, which is itself a failure."""
     return {
         "SMSAPI_DATABASE_URL": database_url,
         "SMSAPI_PLIVO_URL": simulator.url,
@@ -148,8 +150,8 @@ def test_all_bad_settings_are_named_and_the_rest_needs_them(doctor, examined):
 @only_sqlite
 def test_where_settings_are_only_missing_all_else_is_looked_at(app, examined):
     found = examined(SMSAPI_JWT_SECRET=None, PLIVO_AUTH_ID=None, PLIVO_AUTH_TOKEN=None)
-    assert states(found)["fail"] == {"settings"}
-    assert states(found)["ok"] == {"database", "migrations", "dispatcher", "stops"}
+    assert states(found)["fail"] == {"settings"} | UNREACHED
+    assert states(found)["ok"] == {"database", "migrations", "dispatcher", "stops", "unknown"}
 
 
 @only_sqlite
@@ -186,7 +188,7 @@ def test_a_redis_that_is_gone_is_told_for_the_limits_and_for_the_broker(app, red
     assert {"redis", "broker"} <= states(examined(**urls))["ok"]
     redis_server.kill()
     found = examined(**urls)
-    assert states(found)["fail"] == {"redis", "broker"}
+    assert states(found)["fail"] == {"redis", "broker"} | UNREACHED
     assert "SMSAPI_REDIS_URL" in found["redis"]["advice"]
     assert "SMSAPI_BROKER_URL" in found["broker"]["advice"]
 
@@ -194,7 +196,7 @@ def test_a_redis_that_is_gone_is_told_for_the_limits_and_for_the_broker(app, red
 @only_sqlite
 def test_a_rabbitmq_that_cannot_be_used_is_a_failure(app, doctor, examined):
     url = "amqp://smsapi:HUSH@127.0.0.1:1/"
-    assert states(examined(SMSAPI_BROKER_URL=url))["fail"] == {"broker"}
+    assert states(examined(SMSAPI_BROKER_URL=url))["fail"] == {"broker"} | UNREACHED
     assert "HUSH" not in doctor(SMSAPI_BROKER_URL=url).output
 
 
@@ -202,14 +204,14 @@ def test_a_rabbitmq_that_cannot_be_used_is_a_failure(app, doctor, examined):
 def test_a_clock_that_is_off_is_measured_against_postgresql_and_plivo(app, examined, off, side):
     found = examined(clock=ManualClock(datetime.now(UTC) + timedelta(seconds=off)))
     measured = {"plivo_clock"} | ({"database_clock"} if world_of(app).database.is_postgresql else set())
-    assert states(found)["fail"] == measured
+    assert states(found)["fail"] == measured | UNREACHED
     for name in measured:
         assert f"s {side} that of P" in found[name]["detail"]
         assert "NTP" in found[name]["advice"]
 
 
 def test_a_clock_that_is_off_by_little_is_let_be(app, examined):
-    assert states(examined(clock=ManualClock(datetime.now(UTC) - timedelta(seconds=3))))["fail"] == set()
+    assert states(examined(clock=ManualClock(datetime.now(UTC) - timedelta(seconds=3))))["fail"] == UNREACHED
 
 
 def test_clocks_that_cannot_be_told_apart_agree():
@@ -234,7 +236,7 @@ def test_clocks_that_cannot_be_told_apart_agree():
 )
 def test_a_plivo_that_refuses_or_does_not_answer_is_told(app, examined, changes, detail):
     found = examined(**changes)
-    assert states(found)["fail"] == {"plivo"}
+    assert states(found)["fail"] == {"plivo"} | UNREACHED
     assert found["plivo"]["detail"] == detail
     assert found["plivo_clock"]["state"] == ("skip" if "SMSAPI_PLIVO_URL" in changes else "ok")
 
@@ -299,6 +301,19 @@ def test_a_public_url_without_tls_is_refused_where_plivo_is_the_real_one():
     (check,) = [check for name, _, check in CHECKS if name == "public_url"]
     verdict = check(Patient(read_settings({}, public_url=NOWHERE), ManualClock(datetime.now(UTC))))
     assert (verdict.state, "https" in verdict.detail) == ("fail", True)
+
+
+@only_sqlite
+def test_a_proxy_in_front_that_nobody_trusts_is_told(serve, examined):
+    _, url = serve(metrics_token="x" * 32)
+    given = {"SMSAPI_PUBLIC_URL": url, "SMSAPI_METRICS_TOKEN": "x" * 32}
+    assert examined(SMSAPI_PUBLIC_URL=url)["proxies"]["state"] == "skip"
+    assert examined(**given)["proxies"]["detail"] == "no request came with X-Forwarded-For"
+    requests.get(f"{url}/healthz", headers={"X-Forwarded-For": "203.0.113.7"}, timeout=30)
+    found = examined(**given)
+    assert states(found)["fail"] == {"proxies"}
+    assert "SMSAPI_TRUSTED_PROXIES" in found["proxies"]["advice"]
+    assert examined(**given, SMSAPI_TRUSTED_PROXIES="1")["proxies"]["state"] == "ok"
 
 
 @only_sqlite
@@ -368,5 +383,5 @@ def test_a_check_that_breaks_is_a_failure_and_the_others_go_on(app, examined):
     with world_of(app).database.transaction() as connection:
         connection.execute(insert(gates).values(key="pause", opens_at=None, detail=["no object"]))
     found = examined()
-    assert states(found)["fail"] == {"stops"}
+    assert states(found)["fail"] == {"stops"} | UNREACHED
     assert found["stops"]["detail"].startswith("could not be checked (AttributeError")

@@ -132,8 +132,13 @@ def test_little_that_unpacks_to_much_takes_little_memory(served):
 
 @contextmanager
 def trickling(served, key):
-    """Upload a batch at a kibibyte or so a second until the block ends; give the socket."""
+    """Upload a batch at five kibibytes or so a second until the block ends; give the socket, and how much it took.
+
+    Less than one kibibyte a second would be cut off as too slow, and on a busy machine a trickle is thinner than it was
+    meant to be.
+    """
     stop = threading.Event()
+    taken = []
     with ExitStack() as stack:
         sock = connect(served, stack)
         given = [("X-API-Key", key), ("Content-Type", "text/csv"), ("Transfer-Encoding", "chunked")]
@@ -143,12 +148,13 @@ def trickling(served, key):
             line = f"{numbers(1)[0]}\n".encode()
             with suppress(OSError):
                 while not stop.wait(0.1):
-                    sock.sendall(b"%x\r\n" % (10 * len(line)) + 10 * line + b"\r\n")
+                    sock.sendall(b"%x\r\n" % (40 * len(line)) + 40 * line + b"\r\n")
+                    taken.append(40 * len(line))
 
         sender = threading.Thread(target=trickle)
         sender.start()
         try:
-            yield sock
+            yield sock, taken
         finally:
             stop.set()
             sender.join(10)
@@ -165,19 +171,21 @@ def upload(caller):
 def test_one_client_cannot_keep_the_others_from_uploading(served):
     slow, other = caller_of(served, "test"), caller_of(served)
     with ExitStack() as stack:
-        socks = [stack.enter_context(trickling(served, slow.key)) for _ in range(4)]
-        # One of them is slow by now, and has all that one client may have.
-        eventually(lambda: upload(slow).status_code == 503)
+        trickles = [stack.enter_context(trickling(served, slow.key)) for _ in range(4)]
+        # At least five seconds' worth: each is slow by now, and one of them has all that one client may have. To ask by
+        # uploading any sooner could take that away from all four.
+        eventually(lambda: all(sum(taken) > 50 * 40 * 13 for _, taken in trickles))
+        assert upload(slow).status_code == 503
         assert upload(other).status_code == 202
         assert is_served(served, 30)
         # It goes on, and still has an end; the others were sent away.
-        assert sorted(read_answer(sock).status for sock in socks) == [408, 503, 503, 503]
+        assert sorted(read_answer(sock).status for sock, _ in trickles) == [408, 503, 503, 503]
     eventually(lambda: upload(slow).status_code == 202, seconds=30)
 
 
 def test_an_upload_has_an_end_however_steadily_it_comes(served):
     caller = caller_of(served)
-    with trickling(served, caller.key) as sock:
+    with trickling(served, caller.key) as (sock, _):
         began = time.monotonic()
         answer = read_answer(sock)
         assert (answer.status, answer.code) == (408, "body_incomplete")

@@ -62,7 +62,7 @@ BAD = {
     "SMSAPI_PLIVO_READ_TIMEOUT_SECONDS": ["0", "-1", "1e3", "inf", "nan", "121"],
     "SMSAPI_STRICT_NUMBERS": ["maybe", "2"],
     "SMSAPI_ALLOWED_COUNTRIES": ["USA", "US,1", "UK", "US,XX"],
-    "SMSAPI_PRICES_FILE": ["/nowhere/prices.json", "/", "\0"],
+    "SMSAPI_PRICES_FILE": ["/nowhere/prices.json", "/", "\0", "x" * 256, "x/" * 4096],
     "SMSAPI_LIMIT_SEND": [
         "many",
         "600",

@@ -20,11 +20,12 @@ from sqlalchemy import (
     null,
     select,
     tuple_,
+    type_coerce,
     union_all,
 )
 
 from smsapi.auth.models import clients
-from smsapi.db import UtcDateTime
+from smsapi.db import DueMoment, UtcDateTime
 from smsapi.messages.models import CHORE, WAITS, messages
 from smsapi.pressure import Load
 
@@ -176,8 +177,16 @@ def _flows() -> Select[Any]:
         .scalar_subquery()
     )
     dated = select(flow, earliest.label("due_at")).subquery()
+    # One row of which it cannot be read is to keep nobody else's from being found; its claim says what is wrong.
+    due_at = type_coerce(dated.c.due_at, DueMoment()).label("due_at")
     return (
-        select(dated, clients.c.weight, clients.c.allowed_senders, clients.c.allowed_countries)
+        select(
+            *(dated.c[column.name] for column in key),
+            due_at,
+            clients.c.weight,
+            clients.c.allowed_senders,
+            clients.c.allowed_countries,
+        )
         .join(clients, clients.c.id == dated.c.client_id)
         .where(dated.c.due_at <= bindparam("until"))
     )

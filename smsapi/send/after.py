@@ -102,7 +102,9 @@ def edit(
     refusal = refusal_of(connection, number=after.to, client_id=message.client_id, sender=sender, test=message.test)
     if refusal is not None:
         raise refusal
-    values = _columns_of(after, decided, after.send_at or message.send_at, test=message.test)
+    # The lane of a category that stays is kept: a newer release may know one that this one does not.
+    lane = message.lane if after.category == before.category else lane_of(after.category, test=message.test)
+    values = _columns_of(after, decided, after.send_at or message.send_at, lane=lane)
     changed = [shown for column, shown in _SHOWN_AS.items() if values[column] != getattr(message, column)]
     changed += [name for name in _NOT_SHOWN if getattr(after, name) != getattr(before, name)]
     if not changed:
@@ -132,10 +134,10 @@ def _order_of(message: Message) -> Order:
     )
 
 
-def _columns_of(order: Order, decided: Plan, send_at: datetime, *, test: bool) -> dict[str, Any]:
+def _columns_of(order: Order, decided: Plan, send_at: datetime, *, lane: int) -> dict[str, Any]:
     return {
         **planned_columns(order, decided),
-        "lane": lane_of(order.category, test=test),
+        "lane": lane,
         "bounds": bounds_of(order),
         "due_at": send_at,
         "expires_at": None if order.expires_in is None else send_at + timedelta(seconds=order.expires_in),

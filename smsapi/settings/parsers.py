@@ -196,7 +196,11 @@ def sentry_dsn(value: str) -> str:
 
 def existing_file(value: str) -> Path:
     """Return the path of a file that is there."""
-    if "\0" in value or not Path(value).is_file():
+    try:
+        is_there = "\0" not in value and Path(value).is_file()
+    except OSError:  # the name is too long for a file, or its folder may not be looked into
+        is_there = False
+    if not is_there:
         raise ValueError("must be the name of a file that is there")
     return Path(value)
 

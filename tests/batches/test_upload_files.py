@@ -166,12 +166,14 @@ class Endless:
     """A body that has no end; it remembers how much of it was asked for."""
 
     def __init__(self, first: bytes, then: bytes) -> None:
-        self._first = first
+        self._next = first
         self._then = then
         self.given = 0
 
     def read(self, size: int = -1) -> bytes:
-        piece, self._first = (self._first or self._then)[:size], b""
+        while len(self._next) < size:
+            self._next += self._then
+        piece, self._next = self._next[:size], self._next[size:]
         self.given += len(piece)
         return piece
 

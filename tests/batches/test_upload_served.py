@@ -29,10 +29,12 @@ def database_url(postgres_url):
 
 
 @pytest.fixture
-def served(database_url, simulator):
+def served(database_url, redis_url, simulator):
     small = {"SMSAPI_WORKERS": 1, "SMSAPI_THREADS": 8, "SMSAPI_REQUEST_READ_SECONDS": READ_SECONDS}
     # Nothing is sent, so that what was stored can be counted.
     quiet = {"SMSAPI_DISPATCH_THREADS": 0}
+    # Without Redis the process itself would remember each number of a batch, for its limits: 25 MB for 100,000 of them.
+    quiet["SMSAPI_REDIS_URL"] = redis_url
     with serving(environment(database_url, simulator.url, **small, **quiet)) as it:
         yield it
 

@@ -1,7 +1,7 @@
 """A row that cannot be handled is set aside and stops nobody else; nothing of it is lost, on both stores."""
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from smsapi.dispatch.chores import ask_for_reports, reconcile_due, run_chores
 from smsapi.dispatch.desk import Desk
@@ -82,6 +82,18 @@ def test_a_message_that_cannot_be_sent_is_set_aside_and_the_others_go_until_it_c
     send_all(world)
     assert caller.message(poison["id"])["status"] == "sent"
     assert len(provider.asked) == 4
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("due_at", ["''", "'1 May'", "0"])
+def test_a_due_time_that_sqlite_holds_and_nobody_can_read_keeps_no_other_from_being_found(scripted, due_at):
+    world, caller, _ = scripted()
+    several = queue(caller, 4)
+    change(world, several[0], due_at=text(due_at))
+    send_all(world)
+    assert [row_of(world, each).status for each in several] == ["queued", *["sent"] * 3]
+    (event,) = deferred(caller, several[0])
+    assert (event["reason"], event["what"]) == ("cannot_be_handled", "send")
 
 
 def test_a_category_that_is_not_known_here_is_sent_as_its_lane_says(scripted):

@@ -111,8 +111,7 @@ def lose_a_process_of(worker):
 
 
 def test_the_broker_wakes_workers_and_without_it_they_look_for_themselves(postgres_url, redis_server, simulator):
-    given = {"SMSAPI_BROKER_URL": redis_server.url, "SMSAPI_PUBLIC_URL": "https://sms.example", "SMSAPI_WORKERS": 1}
-    environ = environment(postgres_url, simulator.url, **given)
+    environ = environment(postgres_url, simulator.url, SMSAPI_BROKER_URL=redis_server.url, SMSAPI_WORKERS=1)
     rare = {**environ, "SMSAPI_DISPATCH_SWEEP_SECONDS": "60"}
     accepting = {**rare, "SMSAPI_DISPATCH_THREADS": "0"}
     with working(rare) as told, working(environ) as looking:

@@ -195,11 +195,12 @@ class _SinkHandler(logging.Handler):
         self._sink = sink
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record as one line; never raises."""
+        """Write the record as one line, or, where none can be made of it, that there was one; never raises."""
         try:
             line = self.format(_without_sentences(record))
         except Exception as error:  # noqa: BLE001 - a line that cannot be made is one that is dropped
             count_dropped(error)
+            get_logger().error("log_failed", logger=record.name, exc_info=error)
         else:
             self._sink.write(line)
 

@@ -102,6 +102,7 @@ failed = iter(todo)
 settings = read_settings(
     {}, database_url=sys.argv[1], plivo_auth_id=AUTH_ID, plivo_auth_token=AUTH_TOKEN, plivo_sender_id=LANDLINE,
     jwt_secret=JWT_SECRET, plivo_url="http://127.0.0.1:9", plivo_requests_per_5s=0.0,
+    limit_number="1000 per minute",
 )
 app = create_app(settings, checkpoint=lambda name: next(failed)() if name == "call.before" else None)
 caller = new_caller(app)

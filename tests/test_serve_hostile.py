@@ -61,6 +61,23 @@ def test_slow_senders_are_cut_off_and_the_others_go_on(served):
     eventually(lambda: cut_off(served) == len(slow))
 
 
+def test_who_says_nothing_holds_no_thread_and_is_let_go(served):
+    with ExitStack() as stack:
+        silent = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", served.port))) for _ in range(60 * THREADS)
+        ]
+        # With a thread for each of them it would take a minute.
+        assert healthy_within(served, 20) < 15
+        for sock in silent:
+            sock.settimeout(30)
+            assert sock.recv(100) == b""
+    assert cut_off(served) == 0
+    with socket.create_connection(("127.0.0.1", served.port)) as late:
+        time.sleep(0.3)
+        late.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert late.recv(12) == b"HTTP/1.1 200"
+
+
 def test_callers_who_wait_leave_threads_for_those_who_do_not(served, simulator):
     simulator.faults.replace([Rule(kind="hang", seconds=5.0)])
     caller: Remote = caller_of(served)

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Final, Protocol
@@ -14,6 +15,8 @@ from smsapi.errors import InvalidInput
 
 # Of a line, and of a row of a CSV, which may have several. No text is longer.
 LONGEST_LINE: Final = 64 * 1024
+# More than any list has, and few enough for each row to be looked through.
+MOST_COLUMNS: Final = 1_000
 _DELIMITERS: Final = (",", ";", "\t")
 _QUOTED: Final = re.compile(r'"[^"]*"')
 _MEMBERS: Final = frozenset({"to", "vars", "reference"})
@@ -70,7 +73,9 @@ class CsvRows:
         names = [name.strip() for name in self._next() or []]
         if "to" not in names:
             raise InvalidInput.at("", f"Row {self._row}, the header, must name the columns, and one of them to.")
-        if doubled := sorted({name for name in names if name and names.count(name) > 1}):
+        if len(names) > MOST_COLUMNS:
+            raise InvalidInput.at("", f"Row {self._row}, the header, names more than {MOST_COLUMNS} columns.")
+        if doubled := sorted(name for name, count in Counter(names).items() if name and count > 1):
             raise InvalidInput.at("", f"Row {self._row}, the header, names a column twice: {doubled[0][:64]}.")
         return names
 

@@ -133,6 +133,21 @@ def test_what_is_no_number_is_refused_with_its_field_at_every_door(caller, value
     assert upload(caller, f"number\n{value}\n")["rejected"] == 1
 
 
+def test_what_a_spreadsheet_made_of_a_number_is_never_a_wrong_number(caller):
+    headers = {"X-API-Key": caller.key}
+    content = "to\n1.4155E+10\n+1.4155E+10\n14155550123\n"
+    answer = caller.app.test_client().post("/v1/batches?text=Hi", data=content, headers=headers, content_type=CSV)
+    found = rejects(caller, answer.get_json()["id"])
+    assert {each["code"] for each in found} == {"invalid_number"}
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("number", ["+2250707123456", "+2290197123456"])
+def test_numbers_of_the_new_ivorian_and_beninese_plans_are_texted(make_app, make_caller, number):
+    app = make_app({"provider": Scripted(taken())}, strict_numbers=True)
+    assert make_caller(app).send(number).get_json()["to"] == number
+
+
 @pytest.fixture
 def old_store(database_url):
     """A store as the release before left it."""

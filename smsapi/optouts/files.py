@@ -9,7 +9,7 @@ from typing import Final
 from smsapi.clock import rfc3339
 from smsapi.errors import InvalidInput
 from smsapi.optouts.models import OptOut
-from smsapi.sms.phone import InvalidNumber, parse_number
+from smsapi.sms.phone import InvalidNumber, read_number
 from smsapi.sms.sender import InvalidSender, classify_sender
 
 MOST_ROWS: Final = 10_000
@@ -76,7 +76,7 @@ def _cells(columns: Sequence[str], row: Sequence[str]) -> dict[str, str]:
 
 def _sort_in(cells: dict[str, str], place: int, lines: list[Line], rejects: list[Reject]) -> None:
     try:
-        number = parse_number(cells.get("number", "")).e164
+        number = read_number(cells.get("number", ""))
         sender = classify_sender(cells["from"]).value if cells.get("from") else None
     except (InvalidNumber, InvalidSender) as error:
         rejects.append(Reject(place, str(error)))

@@ -5,7 +5,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, post_load, validate, validates_schema
 
-from smsapi.auth.schemas import check_sender
+from smsapi.auth.schemas import SenderName
 from smsapi.optouts.models import SCOPES, SOURCES
 from smsapi.web.fields import Line, StrictSchema
 
@@ -26,9 +26,8 @@ class OptOutOrderSchema(StrictSchema):
 
     reason = Line()
     scope = fields.String(validate=validate.OneOf(SCOPES), metadata={"description": _SCOPE})
-    from_ = fields.String(
+    from_ = SenderName(
         data_key="from",
-        validate=check_sender,
         metadata={"description": "With scope `sender`: which; otherwise the client's default sender."},
     )
 

@@ -94,23 +94,6 @@ def test_a_picture_keeps_all_that_plivo_says_of_it(app, caller):
     assert seen["provider"]["extra"] == {"ContentType": "media", "Huge": "x" * 1000}
 
 
-@pytest.mark.parametrize(
-    "broken",
-    [
-        {"MessageUUID": ""},
-        {"From": ""},
-        {"To": "a b"},
-        {"MessageUUID": "x" * 65},
-        {"From": "1415\x00"},
-    ],
-)
-def test_what_names_no_message_or_numbers_is_answered_and_not_stored(app, caller, broken):
-    caller.send()
-    assert bring(app, form("STOP") | broken).status_code == 200
-    assert listed(caller) == []
-    assert caller.send().status_code == 201
-
-
 @pytest.mark.parametrize("text", ["\x00", "a\x00b", "\ud800".encode("utf-8", "replace").decode(), "😀" * 4000, ""])
 def test_any_text_can_be_stored(app, caller, text):
     caller.send()

@@ -54,7 +54,7 @@ def test_a_text_from_a_name_is_stored_and_found_by_it(app, caller, name):
     (seen,) = listed(caller, **{"from": name})
     assert (seen["from"], seen["to"], seen["text"]) == (name, LANDLINE, "Your invoice is ready")
     assert caller.get(f"/v1/inbound-messages/{seen['id']}").get_json() == seen
-    assert [data["from"] for data in told(app, "message.received")] == [name, "Another"]
+    assert {data["from"] for data in told(app, "message.received")} == {name, "Another"}
 
 
 def test_a_name_may_come_by_get_and_for_a_number_of_ours_that_is_a_name(app, caller):

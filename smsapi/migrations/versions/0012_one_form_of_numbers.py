@@ -35,9 +35,10 @@ def upgrade() -> None:
     The release before can go on: it finds none of them either way, since nobody could ask it for such a number.
     """
     connection = op.get_bind()
-    for column in (_LINES.c.number, _LINES.c.sender, _INBOUND.c.from_number, _INBOUND.c.to_number):
-        for old, new in _renamed(connection, column).items():
-            connection.execute(sa.update(column.table).where(column == old).values({column.name: new}))
+    for table in (_LINES, _INBOUND):
+        for column in table.c:
+            for old, new in _renamed(connection, column).items():
+                connection.execute(sa.update(table).where(column == old).values({column.name: new}))
     numbers, senders = (_renamed(connection, column) for column in (_ENTRIES.c.number, _ENTRIES.c.sender))
     changed = sa.or_(_ENTRIES.c.number.in_(list(numbers)), _ENTRIES.c.sender.in_(list(senders)))
     for row in connection.execute(sa.select(_ENTRIES).where(changed).order_by(_ENTRIES.c.id)).mappings().all():
@@ -58,7 +59,7 @@ def _renamed(connection: sa.Connection, column: sa.ColumnClause[Any]) -> Mapping
     return {old: new for old, new in found.items() if new is not None}
 
 
-def _rename_entry(connection: sa.Connection, row: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+def _rename_entry(connection: sa.Connection, row: sa.RowMapping, values: Mapping[str, Any]) -> None:
     entries = _ENTRIES.c
     same = (
         entries.number == values["number"],

@@ -35,15 +35,18 @@ def upgrade() -> None:
     The release before can go on: it finds none of them either way, since nobody could ask it for such a number.
     """
     connection = op.get_bind()
-    for column in (_LINES.c.number, _LINES.c.sender, _INBOUND.c.from_number, _INBOUND.c.to_number):
-        for old, new in _renamed(connection, column).items():
-            connection.execute(sa.update(column.table).where(column == old).values({column.name: new}))
+    for table in (_LINES, _INBOUND):
+        for column in table.c:
+            for old, new in _renamed(connection, column).items():
+                connection.execute(sa.update(table).where(column == old).values({column.name: new}))
     numbers, senders = (_renamed(connection, column) for column in (_ENTRIES.c.number, _ENTRIES.c.sender))
     changed = sa.or_(_ENTRIES.c.number.in_(list(numbers)), _ENTRIES.c.sender.in_(list(senders)))
     for row in connection.execute(sa.select(_ENTRIES).where(changed).order_by(_ENTRIES.c.id)).mappings().all():
         number, sender = numbers.get(row["number"], row["number"]), senders.get(row["sender"], row["sender"])
         client = "*" if row["client_id"] is None else row["client_id"].hex
-        _rename_entry(connection, row, {"number": number, "sender": sender, "holds_for": f"{client}/{sender or '*'}"})
+        _rename_entry(
+            connection, dict(row), {"number": number, "sender": sender, "holds_for": f"{client}/{sender or '*'}"}
+        )
 
 
 def downgrade() -> None:

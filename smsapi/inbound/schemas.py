@@ -1,5 +1,6 @@
 """What the routes of inbound messages take and give."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -8,9 +9,14 @@ from marshmallow import ValidationError, fields, post_load, validate
 
 from smsapi.inbound.reading import LONGEST_ADDRESS, read_address
 from smsapi.inbound.service import Filter
-from smsapi.web.fields import Moment, StrictSchema
+from smsapi.sms.phone import E164
+from smsapi.web.fields import Moment, StrictSchema, no_control_characters
 from smsapi.web.pagination import Page, PageQuery
 
+# What somebody may have meant as a number, and of that what can be found: E.164, a short code, and digits that are
+# stored as they came, since they are no E.164 even with a plus sign before them.
+_NUMBER_LIKE: Final = re.compile(r"[+\N{FULLWIDTH PLUS SIGN}][-\d\s()./]*|\d+")
+_FOUND: Final = re.compile(E164.pattern + r"|[0-9]{3,8}|0[1-9][0-9]+|[0-9]{16,}", re.ASCII)
 _ADDRESS: Final = "A number in E.164 (its `+` as `%2B`), a short code, or a name such as `T-Mobile`."
 
 
@@ -23,8 +29,9 @@ class Address(fields.String):
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
-        if text != text.strip():
-            raise ValidationError("Must not begin or end with a space; the + of a number is %2B in a query.")
+        no_control_characters(text)
+        if text != text.strip() or (_NUMBER_LIKE.fullmatch(text) and not _FOUND.fullmatch(text)):
+            raise ValidationError("Must be an E.164 number, its + as %2B, a short code, or a name.")
         return read_address(text) if 0 < len(text) <= LONGEST_ADDRESS else text
 
 

@@ -77,9 +77,11 @@ def read_number(value: str) -> str:
 def read_provider_number(shown: str) -> str | None:
     """Return the canonical form of a number as Plivo writes it, with or without a plus sign; None for other senders.
 
-    Digits that no plan knows are a number from nine of them on, and otherwise a short code.
+    Digits that no plan knows are a number from nine of them on, and otherwise a short code. The 00 of an international
+    call stands for the plus sign: no number begins so.
     """
     written = _SEPARATORS.sub("", shown) if shown.startswith("+") else shown
+    written = f"+{written[2:]}" if written.startswith("00") else written
     number = f"+{written.removeprefix('+')}"
     try:
         if written == number or len(written) > _MOST_DIGITS_OF_SHORT_CODE:

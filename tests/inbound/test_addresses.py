@@ -72,6 +72,7 @@ def test_a_name_may_come_by_get_and_for_a_number_of_ours_that_is_a_name(app, cal
         ("Cafe\u0301", "Café"),
         ("x" * 500, "x" * 64),
         ("\u202a+1 (415) 555-0123\u202c", TO),
+        ("0014155550123", TO),
         ("", "unknown"),
         ("\u200b\r\n", "unknown"),
     ],

@@ -44,7 +44,9 @@ def upgrade() -> None:
     for row in connection.execute(sa.select(_ENTRIES).where(changed).order_by(_ENTRIES.c.id)).mappings().all():
         number, sender = numbers.get(row["number"], row["number"]), senders.get(row["sender"], row["sender"])
         client = "*" if row["client_id"] is None else row["client_id"].hex
-        _rename_entry(connection, row, {"number": number, "sender": sender, "holds_for": f"{client}/{sender or '*'}"})
+        _rename_entry(
+            connection, dict(row), {"number": number, "sender": sender, "holds_for": f"{client}/{sender or '*'}"}
+        )
 
 
 def downgrade() -> None:

@@ -61,7 +61,7 @@ def _renamed(connection: sa.Connection, column: sa.ColumnClause[Any]) -> Mapping
     return {old: new for old, new in found.items() if new is not None}
 
 
-def _rename_entry(connection: sa.Connection, row: sa.RowMapping, values: Mapping[str, Any]) -> None:
+def _rename_entry(connection: sa.Connection, row: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     entries = _ENTRIES.c
     same = (
         entries.number == values["number"],

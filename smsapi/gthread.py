@@ -218,8 +218,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no ty
         conn.timeout = time.monotonic() + self.arrivals.seconds
         self.pending_conns.append(conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
-        if self.nr_conns >= self.worker_connections:
-            # No more are taken from here on: whoever has been silent for the longest goes.
+        if self.nr_conns >= self.worker_connections and self.pending_conns[0] is not conn:
+            # No more are taken from here on: whoever has been silent for the longest goes, but for the last to come.
             self.pending_conns[0].timeout = 0.0
             self.murder_pending()
 

@@ -1,4 +1,4 @@
-"""What the auth routes take and give."""
+"""Schemas of what the auth routes take and give."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

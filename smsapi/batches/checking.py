@@ -1,4 +1,4 @@
-"""Whether a row may be sent, by the rules of a single send; what is the same for many rows is decided once."""
+"""Validation of rows by the rules of a single send; what is the same for many rows is decided once."""
 
 import re
 from dataclasses import dataclass, fields, replace

@@ -1,4 +1,4 @@
-"""What the form of an inbound text says (plivo-facts 2.8), as plain values within bounds.
+"""Parser of the form of an inbound text (plivo-facts 2.8): plain values within bounds.
 
 Whatever Plivo signed is read as something: a text that is passed over here is lost, for nobody sends it again.
 """

@@ -1,4 +1,4 @@
-"""What the routes of inbound messages take and give."""
+"""Schemas of what the routes of inbound messages take and give."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What the routes of opt-outs take and give."""
+"""Schemas of what the routes of opt-outs take and give."""
 
 from dataclasses import dataclass
 from typing import Any

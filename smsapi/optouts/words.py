@@ -1,4 +1,4 @@
-"""What a text says about being texted: the words that are obeyed, and the phrases that a person should look at.
+"""Keywords in what people text us: the words that are obeyed, and the phrases that a person should look at.
 
 Only a text that is nothing but such a word is obeyed, in any case, with or without accents, and whatever spaces or
 punctuation stand around it. The words are data (:mod:`smsapi.optouts.keywords`), and so is what nearly is one

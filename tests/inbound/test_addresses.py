@@ -4,10 +4,8 @@ from urllib.parse import quote
 
 import pytest
 
-from smsapi.events.models import events
 from tests.support.api import LANDLINE, TO
-from tests.support.dispatching import world_of
-from tests.support.inbound import bring, form, text_us
+from tests.support.inbound import bring, form, text_us, told
 from tests.support.plivo_calls import PUBLIC_URL
 from tests.support.providers import Scripted, taken
 
@@ -40,11 +38,6 @@ def listed(caller, **query):
     answer = caller.get(f"/v1/inbound-messages?{asked}")
     assert answer.status_code == 200, answer.text
     return answer.get_json()["data"]
-
-
-def told(app, kind):
-    with world_of(app).database.read() as connection:
-        return [row.data for row in connection.execute(events.select().where(events.c.type == kind))]
 
 
 @pytest.mark.parametrize("name", NAMES)

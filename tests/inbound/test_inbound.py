@@ -8,12 +8,11 @@ import requests
 
 from smsapi.auth.models import clients
 from smsapi.clock import rfc3339
-from smsapi.events.models import events
 from tests.conftest import eventually, new_caller
 from tests.support.api import LANDLINE, TO
 from tests.support.auth import change_row
 from tests.support.dispatching import world_of
-from tests.support.inbound import bring, form, text_us
+from tests.support.inbound import bring, form, text_us, told
 from tests.support.plivo_calls import PUBLIC_URL
 from tests.support.providers import Scripted, taken
 
@@ -34,11 +33,6 @@ def listed(caller, query=""):
     answer = caller.get(f"/v1/inbound-messages{query}")
     assert answer.status_code == 200, answer.text
     return answer.get_json()["data"]
-
-
-def told(app, kind):
-    with world_of(app).database.read() as connection:
-        return [row.data for row in connection.execute(events.select().where(events.c.type == kind))]
 
 
 def test_a_text_is_stored_linked_to_the_last_message_and_told(app, caller):

@@ -106,7 +106,7 @@ def deaths(store):
 
 
 def test_dying_at_any_point_loses_nothing_and_doubles_nothing(mortal, database_url, store, speechless):
-    with Callers([mortal.url], make_key(database_url), orders(once=0.2), per_second=40) as callers:
+    with Callers([mortal.url], make_key(database_url), orders(once=0.2), per_second=15) as callers:
         for point, passing in deaths(store):
             mortal.live(point, passing)
             assert mortal.death() == -signal.SIGKILL, mortal.said()

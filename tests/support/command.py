@@ -12,6 +12,7 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from smsapi.cli import cli
+from tests.support.forkserver import run_to_end
 
 SMSAPI = (sys.executable, "-m", "smsapi")
 
@@ -24,14 +25,7 @@ def environment(**given: str) -> dict[str, str]:
 
 def run(*arguments: str, stdin: bytes = b"", timeout: float = 60, **environ: str) -> subprocess.CompletedProcess[bytes]:
     """Run ``smsapi`` to its end."""
-    return subprocess.run(
-        [*SMSAPI, *arguments],
-        input=stdin,
-        env=environment(**environ),
-        capture_output=True,
-        timeout=timeout,
-        check=False,
-    )
+    return run_to_end(arguments, environment(**environ), stdin=stdin, timeout=timeout)
 
 
 def called(*arguments: str, stdin: bytes = b"", **environ: str) -> Result:

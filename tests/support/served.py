@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +19,8 @@ from smsapi.db import Database
 from tests.conftest import AUTH_ID, AUTH_TOKEN, JWT_SECRET, eventually, free_port
 from tests.processes import Guard, freeze, is_running, send_signal, wait_until
 from tests.support.api import LANDLINE, Remote
+from tests.support.forkserver import SMSAPI, Forked, launch, run_to_end
 
-# As the installed command does, it imports nothing from the directory that it is started in.
-SMSAPI = [sys.executable, "-P", "-m", "smsapi"]
 _ROOT = Path(__file__).parents[2]
 
 
@@ -67,7 +65,7 @@ class Running:
     def __init__(self, environ: dict[str, str], directory: Path, *arguments: str) -> None:
         self.environ = environ
         self.log = directory / "stderr"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Forked | subprocess.Popen[bytes] | None = None
         self._arguments = arguments
         self._stderr: int | None = None
         self._guard = Guard(directory, signal.SIGTERM)
@@ -86,16 +84,23 @@ class Running:
         """Start it and do not wait."""
         with self.log.open("ab") as log:
             where = log.fileno() if self._stderr is None else self._stderr
-            self.process = subprocess.Popen(
-                [*SMSAPI, *self._arguments],
-                env=self.environ,
-                cwd=self.cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=where,
-                stderr=where,
-                start_new_session=True,
-            )
+            self.process = self._launch(where)
         self._guard.watch(self.process.pid)
+
+    def _launch(self, stream: int) -> Forked | subprocess.Popen[bytes]:
+        if self.cwd is None:
+            with Path(os.devnull).open("rb") as nothing:
+                return launch(self._arguments, self.environ, stdin=nothing, stdout=stream, stderr=stream)
+        # What is imported from there shows only where nothing has been imported.
+        return subprocess.Popen(
+            [*SMSAPI, *self._arguments],
+            env=self.environ,
+            cwd=self.cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
 
     def log_to(self, fd: int | None) -> None:
         """From its next start on, have it write to this descriptor, or to its log again."""
@@ -213,4 +218,5 @@ def caller_of(served: Served, mode: str = "live") -> Remote:
 
 def run_smsapi(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run([*SMSAPI, *arguments], env=environ, capture_output=True, text=True, timeout=60, check=False)
+    done = run_to_end(arguments, environ)
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())

@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 START_SECONDS = 240.0
 _ANSWER_SECONDS = 30.0
 _STOP_SECONDS = 30.0
+_END_SECONDS = 1.0
 
 
 class BenchmarkError(Exception):
@@ -45,6 +46,12 @@ class Process:
         """Raise BenchmarkError, with the end of its output, where the process has ended."""
         if self.popen.poll() is not None:
             raise BenchmarkError(f"{self.name} ended with {self.popen.returncode}: {self.said()}")
+
+    def check_end(self) -> None:
+        """Do as :meth:`check` after a failure that its end explains: its connections may be gone a moment before it."""
+        with suppress(subprocess.TimeoutExpired):
+            self.popen.wait(_END_SECONDS)
+        self.check()
 
     def said(self) -> str:
         """Return the end of its output so far."""

@@ -157,7 +157,7 @@ def _tell(reports: Sequence[Report], server: Server, rate: int) -> tuple[list[fl
         try:
             done = list(threads.map(call, enumerate(reports)))
         except (OSError, http.client.HTTPException) as error:
-            server.process.check()
+            server.process.check_end()
             raise BenchmarkError(f"a report was not answered: {error!r}") from error
     seconds = time.perf_counter() - begun
     since_due, since_sent = zip(*done, strict=True)

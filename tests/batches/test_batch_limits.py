@@ -18,17 +18,30 @@ ONE, OTHER = numbers(2)
 
 
 @pytest.fixture(params=["memory", "redis", "fallback"])
-def limited(request, make_app, make_caller):
+def limits_in(request):
+    """Each store of limits in turn."""
+    return request.param
+
+
+@pytest.fixture
+def database_url(request):
+    """Each database, with another store of limits: neither knows of the other."""
+    is_on_sqlite = "limits_in" in request.fixturenames and request.getfixturevalue("limits_in") != "redis"
+    return request.getfixturevalue("sqlite_url" if is_on_sqlite else "postgres_url")
+
+
+@pytest.fixture
+def limited(limits_in, request, make_app, make_caller):
     """Make a caller of an app with these limits, on each store of limits in turn."""
 
     def make(**settings):
-        if request.param == "redis":
+        if limits_in == "redis":
             url = request.getfixturevalue("redis_url")
             with redis.Redis.from_url(url) as client:
                 client.flushdb()
             # The server's time is its own: windows are long enough here for nothing to drain.
             settings |= {"redis_url": url, "redis_timeout_seconds": 2.0}
-        elif request.param == "fallback":
+        elif limits_in == "fallback":
             settings |= {"redis_url": f"redis://127.0.0.1:{free_port()}/0", "workers": 1}
         return make_caller(make_app(**settings))
 

@@ -4,10 +4,11 @@ The variable SMSAPI_TEST_EXAMPLES multiplies how many examples hypothesis makes 
 """
 
 import os
-from typing import Final
+from typing import Final, TypeVar
 
 from hypothesis import HealthCheck, settings
 
+_T = TypeVar("_T")
 FACTOR: Final = int(os.environ.get("SMSAPI_TEST_EXAMPLES", "1"))
 
 
@@ -16,7 +17,7 @@ def many(count: int) -> int:
     return count * FACTOR
 
 
-def sized(ordinary: int, full: int) -> int:
+def sized(ordinary: _T, full: _T) -> _T:
     """Return how much data to use: what shows the behaviour in an ordinary run, and ``full`` in ``make test-all``."""
     return ordinary if FACTOR == 1 else full
 

@@ -11,7 +11,7 @@ from smsapi.auth.quotas import POLICIES
 from smsapi.settings.parsers import limit_list
 from smsapi.sms.phone import is_country
 from smsapi.sms.sender import InvalidSender, classify_sender
-from smsapi.web.fields import Line, Moment, Several, StrictSchema, Truth, Whole
+from smsapi.web.fields import BodySchema, Line, Moment, Pasted, Several, StrictSchema, Truth, Whole
 
 MAX_OVERLAP_SECONDS = 30 * 86400
 MAX_WEIGHT = 100
@@ -74,7 +74,7 @@ class TokenOrder:
     scope: str | None
 
 
-class TokenOrderSchema(StrictSchema):
+class TokenOrderSchema(BodySchema):
     """An API key, traded for a token."""
 
     api_key = fields.String(required=True, validate=validate.Length(min=1, max=255))
@@ -109,7 +109,7 @@ class RevocationOrder:
     token: str
 
 
-class RevocationOrderSchema(StrictSchema):
+class RevocationOrderSchema(BodySchema):
     """A token, to be revoked (RFC 7009)."""
 
     token = fields.String(required=True)
@@ -121,7 +121,7 @@ class RevocationOrderSchema(StrictSchema):
         return RevocationOrder(data["token"])
 
 
-class EmptySchema(StrictSchema):
+class EmptySchema(BodySchema):
     """An empty object."""
 
 
@@ -169,7 +169,7 @@ class KeyOrder:
     expires_at: datetime | None
 
 
-class KeyOrderSchema(StrictSchema):
+class KeyOrderSchema(BodySchema):
     """A new API key."""
 
     name = Line(required=True, maximum=100)
@@ -190,7 +190,7 @@ class RotationOrder:
     overlap_seconds: int
 
 
-class RotationOrderSchema(StrictSchema):
+class RotationOrderSchema(BodySchema):
     """How long the old key goes on working."""
 
     overlap_seconds = Whole(minimum=0, maximum=MAX_OVERLAP_SECONDS, load_default=86400)
@@ -252,8 +252,8 @@ _RETENTION_DAYS = (
 
 def _client_fields() -> dict[str, Any]:
     return {
-        "default_sender": fields.String(allow_none=True, validate=check_sender),
-        "allowed_senders": Several(fields.String(validate=check_sender), allow_none=True, maximum=100),
+        "default_sender": Pasted(allow_none=True, validate=check_sender),
+        "allowed_senders": Several(Pasted(validate=check_sender), allow_none=True, maximum=100),
         "allowed_countries": Several(fields.String(validate=check_country), allow_none=True, maximum=250),
         "limits": fields.Nested(LimitsSchema),
         "weight": Whole(minimum=1, maximum=MAX_WEIGHT, metadata={"description": _WEIGHT}),
@@ -267,7 +267,7 @@ def _client_fields() -> dict[str, Any]:
     }
 
 
-class ClientOrderSchema(StrictSchema.from_dict(_client_fields())):  # type: ignore[misc]
+class ClientOrderSchema(BodySchema.from_dict(_client_fields())):  # type: ignore[misc]
     """A new client. Senders: null for its default sender alone; countries: null for no restriction of its own."""
 
     name = Line(required=True, maximum=100)

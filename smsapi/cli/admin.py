@@ -25,6 +25,7 @@ from smsapi.errors import InvalidInput, SmsapiError, StoreUnavailable
 from smsapi.ids import read_id, show_id
 from smsapi.log import configure_logging, is_logging_configured
 from smsapi.settings import read_settings
+from smsapi.sms.phone import unwrap_number
 
 _T = TypeVar("_T")
 _PAGE = 100
@@ -99,10 +100,12 @@ def _id_of(prefix: str) -> Callable[[click.Context, click.Parameter, str | None]
 
 
 def _sender(_context: click.Context, _option: click.Parameter, value: Any) -> Any:
-    for each in value if isinstance(value, tuple) else (value,):
-        if each is not None:
-            _check(check_sender, each)
-    return value
+    if value is None:
+        return None
+    senders = [unwrap_number(each) for each in (value if isinstance(value, tuple) else (value,))]
+    for each in senders:
+        _check(check_sender, each)
+    return tuple(senders) if isinstance(value, tuple) else senders[0]
 
 
 def _countries(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:

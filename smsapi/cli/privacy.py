@@ -5,7 +5,7 @@ import click
 from smsapi.cli.admin import as_json, open_database, print_json
 from smsapi.cli.offline import working_on
 from smsapi.privacy.service import Erased, erase_number
-from smsapi.sms.phone import E164
+from smsapi.sms.phone import E164, unwrap_number
 
 
 @click.group()
@@ -14,9 +14,10 @@ def privacy() -> None:
 
 
 def _number(_context: click.Context, _option: click.Parameter, value: str) -> str:
-    if E164.fullmatch(value) is None:
+    number = unwrap_number(value)
+    if E164.fullmatch(number) is None:
         raise click.BadParameter("It has to be an E.164 number such as +14155550123.")
-    return value
+    return number
 
 
 @privacy.command("erase")

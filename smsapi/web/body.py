@@ -12,6 +12,7 @@ from marshmallow import Schema, ValidationError, fields
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from smsapi.errors import FieldError, InvalidInput, MalformedRequest, UnsupportedMediaType
+from smsapi.sms.text import without_mark
 from smsapi.web.fields import JsonText
 from smsapi.web.operations import current_operation
 
@@ -49,6 +50,7 @@ def _parse_json() -> Any:
         request.max_content_length = MAX_PUBLIC_BYTES
     raw = request.get_data(cache=True)
     _refuse_a_cut_body(raw)
+    raw = without_mark(raw)
     try:
         # orjson refuses NaN, lone surrogates and other encodings; the second reading finds what it lets pass.
         value = orjson.loads(raw)

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from smsapi.errors import InvalidInput, NotFound
 from smsapi.ids import read_id
-from smsapi.sms.phone import InvalidNumber, parse_number
+from smsapi.sms.phone import InvalidNumber, parse_number, unwrap_number
 
 
 def id_in_path(prefix: str, shown: str, *, what: str) -> UUID:
@@ -21,6 +21,6 @@ def number_in_path(shown: str) -> str:
     A number has one spelling: without its plus sign it is refused, not taken for one that nobody knows.
     """
     try:
-        return parse_number(shown).e164
+        return parse_number(unwrap_number(shown)).e164
     except InvalidNumber as error:
         raise InvalidInput.at("/number", str(error)) from None

@@ -20,7 +20,7 @@ from smsapi.cli.parcel import Parcel, TooLarge, pack
 
 STDIN: Final = "-"
 FORMATS: Final = {"csv": "text/csv", "ndjson": "application/x-ndjson", "json": "application/json"}
-_SUFFIXES: Final = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "json"}
+_SUFFIXES: Final = {".csv": "csv", ".tsv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "json"}
 # While it is read the service says nothing, and what it reads last takes it a moment.
 _TIMEOUT_SECONDS: Final = 120.0
 # As they are named in the contract.

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Final, NamedTuple
@@ -12,6 +13,8 @@ from smsapi.sms.text import is_blank, plain_name
 
 # Of a line, and of a row, which may have several. No text is longer.
 LONGEST_LINE: Final = 64 * 1024
+# More than any list has, and few enough for each row to be looked through.
+MOST_COLUMNS: Final = 1_000
 _DELIMITERS: Final = (",", ";", "\t")
 _NAMED_DELIMITERS: Final = (*_DELIMITERS, "|")
 # Excel writes and reads such a first line; when it is saved again it may have got quotes and empty cells.
@@ -114,7 +117,9 @@ class CsvFile:
         if self._key not in known:
             self._row -= 1
             raise self._no_header()
-        if doubled := sorted({name for name in known if name and known.count(name) > 1}):
+        if len(names) > MOST_COLUMNS:
+            raise InvalidInput.at("", f"Row {self._row}, the header, names more than {MOST_COLUMNS} columns.")
+        if doubled := sorted(name for name, count in Counter(known).items() if name and count > 1):
             raise InvalidInput.at("", f"Row {self._row}, the header, names a column twice: {doubled[0][:64]}.")
         return names
 

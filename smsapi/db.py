@@ -4,7 +4,7 @@ Lock order. Whoever locks several rows in one transaction on PostgreSQL, by FOR 
 that meets an equal row, does so in this order, and within a table in the order that stands behind it:
 
 1. advisory locks, which are only tried, never waited for
-2. ``clients``, ``api_keys`` (id)
+2. ``clients`` (all of them, where their senders are compared), ``api_keys`` (id)
 3. ``idempotency_keys`` (client, route, key), when a request begins
 4. ``batches`` (id), and of one its rows, counts and changes
 5. ``messages`` (id), and of one its attempts
@@ -40,6 +40,7 @@ from sqlalchemy import (
     event,
     func,
     select,
+    text,
     true,
     tuple_,
 )
@@ -228,6 +229,15 @@ def try_lock(connection: Connection, lock: int) -> bool:
     if connection.dialect.name != "postgresql":
         return True
     return bool(connection.execute(select(func.pg_try_advisory_xact_lock(lock))).scalar_one())
+
+
+def hold_table(connection: Connection, table: Table) -> None:
+    """Let nobody else change this table's rows until the end of the transaction; reading and locking rows goes on.
+
+    On SQLite only one writes at a time anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def part_after(

@@ -1,16 +1,18 @@
 """gunicorn's thread worker, with some things mended that the threads of a small pool cannot do without.
 
 A request has to arrive whole within a time, and its answer has to be read in time: whoever sends or reads slowly would
-otherwise hold a thread for as long as he likes. A long body that its view reads as it comes has to come at a pace
-instead. And what cannot be read as HTTP is answered with a problem too.
+otherwise hold a thread for as long as he likes; who has sent nothing yet holds none. A long body that its view reads as
+it comes has to come at a pace instead. And what cannot be read as HTTP is answered with a problem too.
 """
 
 import io
+import selectors
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -207,6 +209,25 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no ty
         """Begin, after the fork."""
         self._lingering = Lingering()
         super().init_process()
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Have a thread handle what came on a connection; one on which nothing has come yet waits without a thread."""
+        if conn.initialized or conn.data_ready:
+            super().enqueue_req(conn)
+            return
+        conn.timeout = time.monotonic() + self.arrivals.seconds
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+        if self.nr_conns >= self.worker_connections and self.pending_conns[0] is not conn:
+            # No more are taken from here on: whoever has been silent for the longest goes, but for the last to come.
+            self.pending_conns[0].timeout = 0.0
+            self.murder_pending()
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        # A worker that ends waits no longer for those who never said anything than for those who have been answered.
+        super()._cap_keepalive(deadline)
+        for conn in self.pending_conns:
+            conn.timeout = min(conn.timeout, deadline)
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         """Go on with a connection, or close it; gunicorn's main thread would wait two seconds for each to be closed."""

@@ -2,13 +2,15 @@
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from functools import update_wrapper
+from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from smsapi.errors import Unavailable
@@ -204,8 +206,30 @@ class Metrics:
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self._registry)
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        _AllProcesses(registry)
         return generate_latest(registry)
+
+
+def _is_begun(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:  # its process has just died
+        return False
+
+
+class _AllProcesses(MultiProcessCollector):
+    """What all processes that share the directory have counted.
+
+    A file that a process has only just made is empty, and the library cannot read that; nothing is counted in it yet.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)  # type: ignore[no-untyped-call]
+
+    def collect(self) -> Iterable[Metric]:
+        files = [str(path) for path in Path(self._path).glob("*.db") if _is_begun(path)]
+        merged: Iterable[Metric] = self.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
+        return merged
 
 
 def serve_metrics(host: str, port: int) -> bool:
@@ -214,7 +238,7 @@ def serve_metrics(host: str, port: int) -> bool:
     Return False where another process has the port already, which shows the same.
     """
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    _AllProcesses(registry)
     try:
         start_http_server(port, addr=host, registry=registry)
     except OSError as error:

@@ -171,6 +171,8 @@ print(metrics.expose().decode())
 
 
 def test_processes_that_share_a_directory_are_summed_and_their_gauges_are_not_stale(tmp_path):
+    # As the file of a process is that has only just made it.
+    (tmp_path / "counter_1.db").touch()
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", SHARING],

@@ -61,6 +61,34 @@ def test_slow_senders_are_cut_off_and_the_others_go_on(served):
     eventually(lambda: cut_off(served) == len(slow))
 
 
+def test_who_says_nothing_holds_no_thread_and_is_let_go(served):
+    with ExitStack() as stack:
+        silent = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", served.port))) for _ in range(60 * THREADS)
+        ]
+        # With a thread for each of them it would take a minute.
+        assert healthy_within(served, 20) < 15
+        for sock in silent:
+            sock.settimeout(30)
+            assert sock.recv(100) == b""
+    assert cut_off(served) == 0
+    with socket.create_connection(("127.0.0.1", served.port)) as late:
+        # Whoever comes later is answered later: by then this one is known, and silent.
+        healthy_within(served, 20)
+        late.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert late.recv(12) == b"HTTP/1.1 200"
+
+
+def test_more_silent_connections_than_it_takes_keep_nobody_out(sqlite_url, simulator):
+    patient = {"SMSAPI_WORKERS": 1, "SMSAPI_REQUEST_READ_SECONDS": 60}
+    few = environment(sqlite_url, simulator.url, **patient, GUNICORN_CMD_ARGS="--worker-connections 20")
+    with serving(few) as it, ExitStack() as stack:
+        for _ in range(60):
+            stack.enter_context(socket.create_connection(("127.0.0.1", it.port)))
+        # By themselves those that are silent would be let go after a minute.
+        assert healthy_within(it, 25) < 20
+
+
 def test_callers_who_wait_leave_threads_for_those_who_do_not(served, simulator):
     simulator.faults.replace([Rule(kind="hang", seconds=5.0)])
     caller: Remote = caller_of(served)

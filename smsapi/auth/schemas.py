@@ -1,5 +1,6 @@
-"""What the auth routes take and give."""
+"""Schemas of what the auth routes take and give."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -40,12 +41,19 @@ class RevocationQuery(StrictSchema):
         return Revocation(data["cancel_scheduled"])
 
 
-def check_sender(value: str) -> None:
-    """Raise a ValidationError where this cannot be the sender of any text."""
+def read_sender(value: str) -> str:
+    """Return the sender in its canonical form; raise a ValidationError where it cannot be the sender of any text."""
     try:
-        classify_sender(value)
+        return classify_sender(value).value
     except InvalidSender as error:
         raise ValidationError(str(error)) from None
+
+
+class SenderName(Pasted):
+    """The sender of a text: a number, a short code, or letters and digits; loads to its canonical form."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+        return read_sender(super()._deserialize(value, attr, data, **kwargs))
 
 
 def check_limits(value: str) -> None:
@@ -252,8 +260,8 @@ _RETENTION_DAYS = (
 
 def _client_fields() -> dict[str, Any]:
     return {
-        "default_sender": Pasted(allow_none=True, validate=check_sender),
-        "allowed_senders": Several(Pasted(validate=check_sender), allow_none=True, maximum=100),
+        "default_sender": SenderName(allow_none=True),
+        "allowed_senders": Several(SenderName(), allow_none=True, maximum=100),
         "allowed_countries": Several(fields.String(validate=check_country), allow_none=True, maximum=250),
         "limits": fields.Nested(LimitsSchema),
         "weight": Whole(minimum=1, maximum=MAX_WEIGHT, metadata={"description": _WEIGHT}),

@@ -19,7 +19,7 @@ from smsapi.auth.models import (
     to_client,
 )
 from smsapi.auth.secrets import PresentedKey, make_key
-from smsapi.db import Database
+from smsapi.db import Database, hold_table
 from smsapi.errors import InvalidInput, NotFound, ScopeMissing
 from smsapi.ids import new_id
 from smsapi.sms.sender import classify_sender
@@ -72,6 +72,8 @@ def _check_is_nobody_else_s(
     """
     if sender is None or allowed is not None or classify_sender(sender).kind == "alphanumeric":
         return
+    # Two that name it at once would each find that nobody else does.
+    hold_table(connection, clients)
     rows = connection.execute(
         select(clients.c.default_sender, clients.c.allowed_senders).where(clients.c.id != client_id)
     )

@@ -1,7 +1,6 @@
 """The blueprint ``auth``: tokens, keys, clients, and what holds for the caller."""
 
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 import orjson
@@ -272,18 +271,11 @@ def rotate_key(key_id: str) -> Response:
             old.id,
             client_id=own,
             overlap_seconds=order.overlap_seconds,
-            until=_end_of_what_rotates(old),
+            until=caller().ends_at,
         )
         return answer({**present_key(key), "key": shown}, 201)
 
     return answer_once(caller().owner, act, keep=_without_secret)
-
-
-def _end_of_what_rotates(old: ApiKey) -> datetime | None:
-    """Return the latest end of a key that the caller makes in place of this one."""
-    who = caller()
-    # A key in its overlap that replaces itself ends with it, as ever; what it is replaced by does not.
-    return who.token_ends_at if who.key.id == old.id else who.ends_at
 
 
 @blueprint.post("/v1/clients")

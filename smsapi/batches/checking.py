@@ -1,4 +1,4 @@
-"""Whether a row may be sent, by the rules of a single send; what is the same for many rows is decided once."""
+"""Validation of rows by the rules of a single send; what is the same for many rows is decided once."""
 
 import re
 from dataclasses import dataclass, fields, replace
@@ -136,7 +136,7 @@ class Checker:
             number = parse_number(row.to, strict=self._settings.strict_numbers)
         except InvalidNumber as error:
             return _reject(row.row, row.to, INVALID_NUMBER, str(error))
-        if row.to in self._seen:
+        if number.e164 in self._seen:
             return None
         try:
             text = self._text_of(row)
@@ -145,11 +145,11 @@ class Checker:
         verdict = self._verdict(number, text)
         if verdict.refusal is not None:
             return _reject(row.row, row.to, verdict.refusal.code, verdict.refusal.detail)
-        self._seen.add(row.to)
+        self._seen.add(number.e164)
         return Good(
             row.row,
             new_id(),
-            row.to,
+            number.e164,
             number.country,
             None if self._terms.text is not None else verdict.text,
             verdict.encoding,

@@ -1,4 +1,4 @@
-"""How a batch goes on, in the hands of whoever has locked it: counted, made, called off, ended.
+"""Progress of a batch, in the hands of whoever has locked it: counted, made, called off, ended.
 
 All of a step is one transaction, so that a crash between any two lines of it loses nothing and counts nothing twice.
 """

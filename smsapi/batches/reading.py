@@ -1,6 +1,7 @@
 """Recipients out of the bytes of a body: CSV, lines of JSON, or a list of JSON; a piece at a time."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -145,12 +146,10 @@ def _fault_of(value: dict[str, Any]) -> str | None:
 
 def _twice(variables: Mapping[str, Any]) -> str | None:
     """Return what is wrong where two names are the same once they are composed."""
-    if len(variables) < 2:  # noqa: PLR2004 - one name is like no other
+    names = Counter(map(plain_name, variables))
+    if len(names) == len(variables):
         return None
-    names = [plain_name(name) for name in variables]
-    if len(set(names)) == len(names):
-        return None
-    doubled = next((name for name in names if names.count(name) > 1), None)
+    doubled = next((name for name, count in names.items() if count > 1), None)
     return None if doubled is None else f"vars names a variable twice: {doubled[:64]}."
 
 

@@ -15,7 +15,7 @@ from smsapi import migrations
 from smsapi.auth import service
 from smsapi.auth.models import MODES, SCOPES, ApiKey
 from smsapi.auth.quotas import POLICIES
-from smsapi.auth.schemas import MAX_OVERLAP_SECONDS, MAX_WEIGHT, check_country, check_limits, check_sender
+from smsapi.auth.schemas import MAX_OVERLAP_SECONDS, MAX_WEIGHT, check_country, check_limits, read_sender
 from smsapi.auth.views import present_client, present_key
 from smsapi.batches.of_key import cancel_all_of_key
 from smsapi.cli.offline import working_on
@@ -75,9 +75,9 @@ def upgrade() -> None:
     click.echo("The database is up to date.")
 
 
-def _check(rule: Callable[[str], None], value: str) -> None:
+def _check(rule: Callable[[str], _T], value: str) -> _T:
     try:
-        rule(value)
+        return rule(value)
     except ValidationError as error:
         raise click.BadParameter(f"{value!r}: {error}") from None
 
@@ -100,12 +100,9 @@ def _id_of(prefix: str) -> Callable[[click.Context, click.Parameter, str | None]
 
 
 def _sender(_context: click.Context, _option: click.Parameter, value: Any) -> Any:
-    if value is None:
-        return None
-    senders = [unwrap_number(each) for each in (value if isinstance(value, tuple) else (value,))]
-    for each in senders:
-        _check(check_sender, each)
-    return tuple(senders) if isinstance(value, tuple) else senders[0]
+    if isinstance(value, tuple):
+        return tuple(_check(read_sender, unwrap_number(each)) for each in value)
+    return None if value is None else _check(read_sender, unwrap_number(value))
 
 
 def _countries(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import click
 from smsapi.cli.admin import as_json, open_database, print_json
 from smsapi.cli.offline import working_on
 from smsapi.privacy.service import Erased, erase_number
-from smsapi.sms.phone import E164, unwrap_number
+from smsapi.sms.phone import InvalidNumber, read_number, unwrap_number
 
 
 @click.group()
@@ -14,10 +14,10 @@ def privacy() -> None:
 
 
 def _number(_context: click.Context, _option: click.Parameter, value: str) -> str:
-    number = unwrap_number(value)
-    if E164.fullmatch(number) is None:
-        raise click.BadParameter("It has to be an E.164 number such as +14155550123.")
-    return number
+    try:
+        return read_number(unwrap_number(value))
+    except InvalidNumber as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @privacy.command("erase")

@@ -12,6 +12,9 @@ import click
 
 from smsapi.cli.addresses import split_bind
 
+# The directory of metrics that was made here, which whoever runs last removes.
+OWN_METRICS_DIR = "SMSAPI_OWN_METRICS_DIR"
+
 
 @click.command()
 @click.option("--bind", help="HOST:PORT to listen on, in place of SMSAPI_BIND.")
@@ -43,7 +46,7 @@ def _share_metrics() -> None:
     # Read by the metrics library when it is loaded, so it must be set before that.
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         own = tempfile.mkdtemp(prefix="smsapi-metrics-")
-        os.environ |= {"PROMETHEUS_MULTIPROC_DIR": own, "SMSAPI_OWN_METRICS_DIR": own}
+        os.environ |= {"PROMETHEUS_MULTIPROC_DIR": own, OWN_METRICS_DIR: own}
 
 
 def _become(*arguments: str) -> NoReturn:

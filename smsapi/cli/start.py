@@ -1,4 +1,4 @@
-"""What ``smsapi serve`` and ``smsapi worker`` become: what would stop a process of the service stops this one first.
+"""Start of the service, as ``smsapi serve`` and ``smsapi worker`` become it: checked first, and then run.
 
 Nothing that is opened for a check outlives it: the processes that send are forked from this one.
 """
@@ -14,6 +14,7 @@ from smsapi.app import build_deps
 from smsapi.cli import told_in_sentences
 from smsapi.cli.addresses import check_free
 from smsapi.cli.admin import open_database
+from smsapi.cli.serve import OWN_METRICS_DIR
 from smsapi.errors import SmsapiError
 from smsapi.settings import Settings, read_settings
 from smsapi.working import Sending, run_workers
@@ -74,7 +75,7 @@ def main() -> None:
             run_workers()
     finally:
         # A process that gunicorn has forked comes by here too when it ends.
-        if os.getpid() == first and (own := os.environ.get("SMSAPI_OWN_METRICS_DIR")):
+        if os.getpid() == first and (own := os.environ.get(OWN_METRICS_DIR)):
             shutil.rmtree(own, ignore_errors=True)
 
 

@@ -1,13 +1,38 @@
-"""What the routes of inbound messages take and give."""
+"""Schemas of what the routes of inbound messages take and give."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from marshmallow import fields, post_load, validate
+from marshmallow import ValidationError, fields, post_load, validate
 
+from smsapi.inbound.reading import LONGEST_ADDRESS, read_address
 from smsapi.inbound.service import Filter
-from smsapi.web.fields import Moment, SenderOrPhone, StrictSchema
+from smsapi.sms.phone import E164
+from smsapi.web.fields import Moment, StrictSchema, no_control_characters
 from smsapi.web.pagination import Page, PageQuery
+
+# What somebody may have meant as a number, and of that what can be found: E.164, a short code, and digits that are
+# stored as they came, since they are no E.164 even with a plus sign before them.
+_NUMBER_LIKE: Final = re.compile(r"[+\N{FULLWIDTH PLUS SIGN}][-\d\s()./]*|\d+")
+_FOUND: Final = re.compile(E164.pattern + r"|[0-9]{3,8}|0[1-9][0-9]+|[0-9]{16,}", re.ASCII)
+_ADDRESS: Final = "A number in E.164 (its `+` as `%2B`), a short code, or a name such as `T-Mobile`."
+
+
+class Address(fields.String):
+    """Who texted, or was texted, in a query; read as Plivo's own words are, so that it finds what they stored."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        bounds = validate.Length(min=1, max=LONGEST_ADDRESS)
+        super().__init__(validate=bounds, metadata={"description": _ADDRESS}, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        no_control_characters(text)
+        if text != text.strip() or (_NUMBER_LIKE.fullmatch(text) and not _FOUND.fullmatch(text)):
+            raise ValidationError("Must be an E.164 number, its + as %2B, a short code, or a name.")
+        return read_address(text) if 0 < len(text) <= LONGEST_ADDRESS else text
 
 
 class InboundProviderSchema(StrictSchema):
@@ -32,7 +57,11 @@ class InboundMessageSchema(StrictSchema):
     message_id = fields.String(
         required=True, allow_none=True, metadata={"description": "The last message that we sent between the two."}
     )
-    from_ = fields.String(required=True, data_key="from")
+    from_ = fields.String(
+        required=True,
+        data_key="from",
+        metadata={"description": "A number in E.164, a short code, or a name; `unknown` where Plivo names nobody."},
+    )
     to = fields.String(required=True)
     text = fields.String(required=True)
     type = fields.String(required=True, metadata={"description": "`sms`, `mms`, …, as Plivo says."})
@@ -66,8 +95,8 @@ class InboundQuery:
 class InboundQuerySchema(PageQuery):
     """The query of the list of inbound messages."""
 
-    from_ = SenderOrPhone(data_key="from")
-    to = SenderOrPhone()
+    from_ = Address(data_key="from")
+    to = Address()
     created_after = Moment()
     created_before = Moment()
 

@@ -20,6 +20,7 @@ from smsapi.messages.models import messages
 from smsapi.optouts.ledger import hold_waiting, let_calls_end, opt_in, opt_out, said_by_recipient
 from smsapi.optouts.models import Scope, Source
 from smsapi.optouts.words import Reading, read_text
+from smsapi.sms.phone import E164
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ def take_inbound(world: Deps, received: Received) -> Taken:
         reading = _reading_of(received, _words_of_client(connection, inbound.client_id))
         _tell(connection, inbound)
         _obey(connection, inbound, reading, source="keyword" if received.intent is None else "intent")
-    if reading.wish == "optout":
+    if reading.wish == "optout" and E164.fullmatch(inbound.from_number):
         let_calls_end(world, inbound.from_number)
     return Taken("stored", reading, inbound)
 
@@ -154,7 +155,11 @@ def _obey(connection: Connection, inbound: Inbound, reading: Reading, *, source:
         "sender": inbound.to_number,
     }
     at = inbound.received_at
-    if reading.wish == "optout":
+    if E164.fullmatch(inbound.from_number) is None:
+        # It cannot be texted, so that there is nothing to stop. What it asks for is for a person to see.
+        if reading.wish is not None or reading.review:
+            _ask_person(connection, inbound)
+    elif reading.wish == "optout":
         client_id = inbound.client_id if reading.is_of_client else None
         scope = Scope(number=inbound.from_number, client_id=client_id, sender=inbound.to_number)
         hold_waiting(connection, inbound.from_number)
@@ -162,10 +167,18 @@ def _obey(connection: Connection, inbound: Inbound, reading: Reading, *, source:
     elif reading.wish == "optin":
         scopes = said_by_recipient(connection, number=inbound.from_number, sender=inbound.to_number)
         opt_in(connection, scopes, source=source, at=at, evidence=evidence)
-    elif reading.review and inbound.client_id is not None:
-        told = {"number": inbound.from_number, "from": inbound.to_number, "text": inbound.text}
-        told["inbound_id"] = show_id("inb", inbound.id)
-        record_event(connection, client_id=inbound.client_id, kind="optout.review", at=at, data=told)
+    elif reading.review:
+        _ask_person(connection, inbound)
+
+
+def _ask_person(connection: Connection, inbound: Inbound) -> None:
+    """Leave a trace that a person should read the text: the event ``optout.review`` of its client."""
+    if inbound.client_id is None:
+        return
+    told = {"number": inbound.from_number, "from": inbound.to_number, "text": inbound.text}
+    told["inbound_id"] = show_id("inb", inbound.id)
+    kind, at = "optout.review", inbound.received_at
+    record_event(connection, client_id=inbound.client_id, kind=kind, at=at, data=told)
 
 
 def present_inbound(inbound: Inbound) -> dict[str, Any]:

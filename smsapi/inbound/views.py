@@ -19,7 +19,7 @@ from smsapi.web.fields import StrictSchema
 from smsapi.web.operations import operation
 from smsapi.web.pagination import page_of
 from smsapi.web.paths import id_in_path
-from smsapi.web.signed import require_signature
+from smsapi.web.signed import nonce_of_signature, require_signature
 
 blueprint = Blueprint("inbound", __name__)
 log = get_logger()
@@ -59,11 +59,8 @@ def take_inbound_of_query() -> Response:
 def _take() -> Response:
     world = deps()
     require_signature(world, count_refused=lambda: world.metrics.count_inbound("refused"))
-    received = read_inbound(request.form if request.method == "POST" else request.args)
-    if received is None:
-        world.metrics.count_inbound("not_understood")
-        log.warning("inbound", result="not_understood")
-        return _said("")
+    fields = request.form if request.method == "POST" else request.args
+    received = read_inbound(fields, nonce=nonce_of_signature())
     taken = service.take_inbound(world, received)
     world.metrics.count_inbound(taken.result)
     inbound = taken.inbound
@@ -72,16 +69,19 @@ def _take() -> Response:
         client_id=None if inbound is None or inbound.client_id is None else show_id("cli", inbound.client_id),
         inbound_id=None if inbound is None else show_id("inb", inbound.id),
         result=taken.result,
+        review=taken.reading.review,
         wish=taken.reading.wish,
     )
     return _said(_help_for(world, received, taken))
 
 
 def _help_for(world: Deps, received: Received, taken: Taken) -> str:
-    """Return what Plivo is to text back. Where Plivo itself knows the text for HELP, it answers by itself."""
+    """Return what Plivo is to text back, if anything: where Plivo knows the text for HELP, it answers by itself."""
     text = world.settings.help_text
     if text is None or taken.reading.wish != "help" or received.intent is not None:
         return ""
+    if not received.sender.removeprefix("+").isdecimal():
+        return ""  # a name cannot be texted
     source, to = quoteattr(received.to), quoteattr(received.sender)
     return f'<Message src={source} dst={to} type="sms">{escape(text)}</Message>'
 

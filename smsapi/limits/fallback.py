@@ -101,8 +101,8 @@ class ShareStore:
     """A ``LimitStore`` that gives out of ``store`` this process's part of each quota; ``shares`` processes have one.
 
     For processes that share no store. Each has at least one unit, and together they let no more through than the limit
-    where that is no less than their number. Verdicts name the full quota; what remains is what this process has left.
-    Raises ``ValueError`` for no shares.
+    where that is no less than their number; what costs more than one part never passes. Verdicts name the full quota;
+    what remains is what this process has left. Raises ``ValueError`` for no shares.
     """
 
     def __init__(self, store: LimitStore, *, shares: int) -> None:
@@ -142,6 +142,5 @@ def _named_whole(verdict: Verdict, charges: Sequence[Charge]) -> Verdict:
 def _share(charge: Charge, shares: int) -> Charge:
     quota = charge.window.quota
     part = max(1, quota // shares) if quota else 0
-    # A charge within the whole quota may exceed the share; it then costs the share, or it could not pass all the while.
-    cost = min(charge.cost, part) if charge.cost <= quota else charge.cost
-    return replace(charge, window=Window(part, charge.window.seconds), cost=cost)
+    # What costs more than the share, as a large batch may, does not pass: each process would let it through once.
+    return replace(charge, window=Window(part, charge.window.seconds))

@@ -9,7 +9,7 @@ from smsapi.clock import rfc3339
 from smsapi.csvfiles import CsvFile, Row, restore, write_row
 from smsapi.errors import InvalidInput
 from smsapi.optouts.models import OptOut
-from smsapi.sms.phone import InvalidNumber, parse_number, unwrap_number
+from smsapi.sms.phone import InvalidNumber, read_number, unwrap_number
 from smsapi.sms.sender import InvalidSender, classify_sender
 
 MOST_ROWS: Final = 10_000
@@ -77,7 +77,7 @@ def _line_of(row: Row, names: Sequence[str]) -> Line:
         raise _Unfit(row.fault)
     cells = {name: restore(cell) for name, cell in zip(names, row.cells, strict=True)}
     try:
-        number = parse_number(unwrap_number(cells["number"])).e164
+        number = read_number(unwrap_number(cells["number"]))
         written = unwrap_number(cells.get("from", ""))
         sender = classify_sender(written).value if written else None
     except (InvalidNumber, InvalidSender) as error:

@@ -1,13 +1,13 @@
-"""What the routes of opt-outs take and give."""
+"""Schemas of what the routes of opt-outs take and give."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from marshmallow import ValidationError, fields, post_load, validate, validates_schema
 
-from smsapi.auth.schemas import check_sender
+from smsapi.auth.schemas import SenderName
 from smsapi.optouts.models import SCOPES, SOURCES
-from smsapi.web.fields import BodySchema, Line, Pasted, StrictSchema
+from smsapi.web.fields import BodySchema, Line, StrictSchema
 
 _SCOPE = "`client`: from all senders of the client. `sender`: from `from` alone."
 
@@ -26,9 +26,8 @@ class OptOutOrderSchema(BodySchema):
 
     reason = Line(trimmed=True, metadata={"description": "White space around it is dropped."})
     scope = fields.String(validate=validate.OneOf(SCOPES), metadata={"description": _SCOPE})
-    from_ = Pasted(
+    from_ = SenderName(
         data_key="from",
-        validate=check_sender,
         metadata={"description": "With scope `sender`: which; otherwise the client's default sender."},
     )
 

@@ -4,13 +4,23 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
+from smsapi.sms.phone import read_provider_number, spellings
+
 _NO_DIGIT = re.compile(r"[^0-9]")
+_MASK = "*"
 _NOT_OF_A_SENDER = re.compile(r"[^A-Za-z0-9]")
 
 
 def digits_of(number: str) -> str:
-    """Return the number as it compares: its digits, which are all that Plivo keeps of it."""
-    return _NO_DIGIT.sub("", number)
+    """Return the number as it compares: the digits of its canonical form, without the plus sign."""
+    digits = _NO_DIGIT.sub("", number)
+    return (read_provider_number(digits) or digits).removeprefix("+")
+
+
+def may_be_masked(number: str, masked: str) -> bool:
+    """Say whether the number (E.164) may stand behind what Plivo shows of it, its last digits hidden by ``*``."""
+    shown = _NO_DIGIT.sub("", masked.partition(_MASK)[0])
+    return any(form.startswith(shown) for form in spellings(number))
 
 
 def form_of_sender(sender: str) -> str:

@@ -4,13 +4,13 @@ An eraser works in the transaction that it is given, finds nothing the second ti
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Text, cast, select, update
+from sqlalchemy import ColumnElement, Connection, Text, cast, or_, select, update
 
 from smsapi.batches import forgetting as of_batches
 from smsapi.batches.forgetting import Place
@@ -20,6 +20,7 @@ from smsapi.ids import show_id
 from smsapi.inbound.service import forget_number, forget_old
 from smsapi.messages.models import message_attempts, messages
 from smsapi.optouts.ledger import forget_old_words, forget_words
+from smsapi.sms.phone import spellings
 from smsapi.web.idempotency import idempotency_keys, of_test_keys
 
 # What of a message, or of an answer or event about it, tells who was texted what.
@@ -125,7 +126,8 @@ def _erase_answers(connection: Connection, subject: Subject) -> int:
 def _erase_answers_to(connection: Connection, number: str, place: Place) -> tuple[int, Place]:
     rows = idempotency_keys.c
     part, last = part_after(connection, (rows.client_id, rows.route, rows.key), place, _PART)
-    return _empty_answers(connection, (part, rows.body.contains(json.dumps(number), autoescape=True))), last
+    named = or_(*(rows.body.contains(json.dumps(form), autoescape=True) for form in spellings(number)))
+    return _empty_answers(connection, (part, named)), last
 
 
 def _empty_answers(connection: Connection, wanted: Iterable[ColumnElement[bool]]) -> int:
@@ -153,12 +155,14 @@ def _erase_events_on(connection: Connection, number: str, place: Place) -> tuple
     """Hide the number in events that are about no message, such as those of opt-outs and inbound texts."""
     columns = events.c
     part, last = part_after(connection, (columns.id,), place, _PART)
-    found = select(columns.id, columns.data).where(
-        part, columns.message_id.is_(None), cast(columns.data, Text).contains(number, autoescape=True)
-    )
+    # Without its plus sign it could be a part of another number, so that only a whole string is it.
+    whole, data = frozenset(spellings(number)), cast(columns.data, Text)
+    written = (number, *(json.dumps(form) for form in whole))
+    named = or_(*(data.contains(form, autoescape=True) for form in written))
+    found = select(columns.id, columns.data).where(part, columns.message_id.is_(None), named)
     changed = 0
     for row in connection.execute(found).all():
-        hidden = _hiding(_without_what_was_said(row.data), number)
+        hidden = _hiding(_without_what_was_said(row.data), number, whole)
         connection.execute(update(events).where(columns.id == row.id).values(data=hidden))
         changed += 1
     return changed, last
@@ -203,12 +207,14 @@ def _without_what_was_said(data: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _hiding(found: Any, number: str) -> Any:
+def _hiding(found: Any, number: str, whole: Collection[str]) -> Any:
     if isinstance(found, dict):
-        return {key: _hiding(value, number) for key, value in found.items()}
+        return {key: _hiding(value, number, whole) for key, value in found.items()}
     if isinstance(found, list):
-        return [_hiding(each, number) for each in found]
-    return found.replace(number, _HIDDEN) if isinstance(found, str) else found
+        return [_hiding(each, number, whole) for each in found]
+    if not isinstance(found, str):
+        return found
+    return _HIDDEN if found in whole else found.replace(number, _HIDDEN)
 
 
 def _erase_old_inbound(connection: Connection, aged: Aged) -> int:

@@ -1,6 +1,5 @@
 """Whose report it is that came to the URL of a call which many messages shared, and under which id Plivo has whom."""
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
@@ -8,9 +7,10 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, bindparam, select, update
 
 from smsapi.messages.models import message_attempts, messages
+from smsapi.plivo.lookup import may_be_masked
 from smsapi.receipts.store import Heard
+from smsapi.sms.phone import read_provider_number
 
-_NO_DIGIT = re.compile(r"[^0-9]")
 _MASK = "*"
 
 _OF_CHUNK = (
@@ -42,17 +42,16 @@ def find_recipient(connection: Connection, chunk_id: UUID, *, to: str, uuid: str
     by Plivo (2.3), or its message be erased: then the id tells, where it was learnt before. Where its last digits are
     masked (2.1: ``log``) it tells only as long as no other number of the call begins so.
     """
-    digits = _NO_DIGIT.sub("", to)
-    if _MASK not in to:
-        given = {"chunk_id": chunk_id, "number": f"+{digits}"}
-        found = connection.execute(_TO_NUMBER, given).all() if digits else []
+    number = None if _MASK in to else read_provider_number(to.strip())
+    if number is not None:
+        found = connection.execute(_TO_NUMBER, {"chunk_id": chunk_id, "number": number}).all()
         if len(found) == 1:
             return _id_of(found[0])
     members = connection.execute(_OF_CHUNK, {"chunk_id": chunk_id}).all()
     named = [row for row in members if uuid is not None and _is_named(row, uuid)]
     if len(named) == 1:
         return _id_of(named[0])
-    alike = _alike(members, digits) if _MASK in to else []
+    alike = _alike(members, to) if _MASK in to else []
     return _id_of(alike[0]) if len(alike) == 1 else None
 
 
@@ -71,9 +70,9 @@ def _is_named(row: Row[Any, Any, Any, Any], uuid: str) -> bool:
     return uuid.lower() in {(row.provider_uuid or "").lower(), (row.uuid_of_attempt or "").lower()}
 
 
-def _alike(members: Sequence[Row[Any, Any, Any, Any]], digits: str) -> Sequence[Row[Any, Any, Any, Any]]:
+def _alike(members: Sequence[Row[Any, Any, Any, Any]], masked: str) -> Sequence[Row[Any, Any, Any, Any]]:
     # What is erased may have been any number.
-    return [row for row in members if row.to_number.removeprefix("+").startswith(digits) or not row.to_number]
+    return [row for row in members if not row.to_number or may_be_masked(row.to_number, masked)]
 
 
 def _id_of(row: Row[Any, Any, Any, Any]) -> UUID:

@@ -37,6 +37,8 @@ _SOONEST: Final = timedelta(seconds=1)
 _LATEST: Final = timedelta(minutes=10)
 # One process at a time. Any fixed number, as long as nobody else locks it in this database.
 APPLIES: Final = 8_731_402_218
+# What Plivo said and nothing was made of: a person should know.
+_FOR_A_PERSON: Final = frozenset({"mismatched", "contradicts", "not_understood", "unknown_message"})
 # Of one transaction, which holds their messages.
 _TOGETHER: Final = 100
 
@@ -217,5 +219,5 @@ def note(world: Deps, shown_id: str | None, applied: Applied, **said: Any) -> No
     if message is not None and applied.status is not None and applied.result == "applied":
         world.metrics.count_message(applied.status, test=message.test)
     client = None if message is None else show_id("cli", message.client_id)
-    write = log.warning if applied.result in {"mismatched", "contradicts"} else log.info
+    write = log.warning if applied.result in _FOR_A_PERSON else log.info
     write("receipt", client_id=client, message_id=shown_id, result=applied.result, **said)

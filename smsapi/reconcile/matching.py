@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from smsapi.plivo.lookup import Record, digits_of, form_of_sender
+from smsapi.plivo.lookup import Record, digits_of, form_of_sender, may_be_masked
 
 # By how much Plivo's clock and ours may differ, and the up to one second that its list may cut off.
 SKEW = timedelta(seconds=5)
@@ -106,17 +106,13 @@ def _candidates(doubt: Doubt, records: Mapping[str, Sequence[Record]], skew: tim
     since = min(doubt.started_at, doubt.ended_at) - skew
     until = max(doubt.started_at, doubt.ended_at) + skew
     sender, number = form_of_sender(doubt.sender), digits_of(doubt.to)
-    masked = [record for record in records.get(_MASK, ()) if number.startswith(_shown(record.to))]
+    masked = [record for record in records.get(_MASK, ()) if may_be_masked(doubt.to, record.to)]
     alike = [*records.get(number, ()), *masked]
     found: dict[str, Record] = {}
     for record in sorted(alike, key=_in_time) if masked else alike:
         if since <= record.taken_at <= until and form_of_sender(record.sender) == sender:
             found.setdefault(record.message_uuid.lower(), record)
     return found
-
-
-def _shown(masked: str) -> str:
-    return digits_of(masked.partition(_MASK)[0])
 
 
 def _groups(claims: _Claims) -> Iterator[_Claims]:

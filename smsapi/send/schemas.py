@@ -8,7 +8,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, missing, post_load, validate, validates_schema
 
-from smsapi.auth.schemas import check_sender
+from smsapi.auth.schemas import SenderName
 from smsapi.messages.schemas import CATEGORIES, ENCODINGS, PriceSchema
 from smsapi.send.after import OUTCOMES, Outcome
 from smsapi.send.order import Order
@@ -23,11 +23,14 @@ ON_UNKNOWN = ("reconcile", "resend", "hold")
 _DLT_CATEGORIES = ("transactional", "promotional", "service_implicit", "service_explicit")
 
 
-def _number(value: str) -> None:
-    try:
-        parse_number(value)
-    except InvalidNumber as error:
-        raise ValidationError(str(error)) from None
+class Recipient(Pasted):
+    """A number to text: E.164, and possible in its country; loads to its canonical form."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+        try:
+            return parse_number(super()._deserialize(value, attr, data, **kwargs)).e164
+        except InvalidNumber as error:
+            raise ValidationError(str(error)) from None
 
 
 def _printable(value: str) -> None:
@@ -66,18 +69,16 @@ class DltSchema(BodySchema):
 class OrderSchema(BodySchema):
     """A message to send."""
 
-    to = Pasted(
+    to = Recipient(
         required=True,
-        validate=_number,
         metadata={
             "description": "E.164, such as +14155550123. White space and invisible characters around it are dropped."
         },
     )
     text = fields.String(required=True, validate=[validate.Length(min=1, max=_MAX_TEXT), _printable, _visible])
-    from_ = Pasted(
+    from_ = SenderName(
         data_key="from",
         load_default=None,
-        validate=check_sender,
         metadata={"description": "A number, a short code or 1 to 11 letters and digits. Default: the client's sender."},
     )
     expires_in = Whole(

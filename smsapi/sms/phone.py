@@ -1,4 +1,7 @@
-"""Phone numbers: E.164 in, the number and its country out.
+"""Phone numbers: one reader for each way in which a number comes, and one canonical form out, E.164 with its ``+``.
+
+:func:`parse_number` reads the number of a text that is to be sent, :func:`read_number` one that is looked for, opted
+out or erased, :func:`read_provider_number` one as Plivo writes it. What one of them returns, the others return too.
 
 Numbering plans come with the ``phonenumbers`` package and age with it. So the question asked by default is whether a
 number is *possible* (the length fits its country), not whether it is *valid* (its range was in use when the package
@@ -21,6 +24,15 @@ _NON_GEOGRAPHIC = "001"  # what the package calls the region of satellite and ot
 _REMEMBERED = 8192
 _LONGEST_CODE = 3
 _SHORTEST_REST = 2
+# Mexico's mobile numbers had a 1 between country code and number until August 2019, and phones,
+# address books and carriers still write it. The plan has ten digits, so that nothing else can be meant.
+_FORMER_MEXICAN = re.compile(r"\+521([1-9][0-9]{9})")
+_MEXICAN = re.compile(r"\+52([1-9][0-9]{9})")
+# No country has a shorter number, whatever becomes of its plan.
+_FEWEST_DIGITS = 7
+# Of digits without a plus sign, that no plan knows: so many and fewer are a short code.
+_MOST_DIGITS_OF_SHORT_CODE = 8
+_SEPARATORS = re.compile(r"[-. ()/]")
 
 
 class InvalidNumber(ValueError):
@@ -51,10 +63,53 @@ def unwrap_number(written: str) -> str:
 def parse_number(value: str, *, strict: bool = False) -> Number:
     """Return the number, which must be E.164 and possible in its country; with ``strict``, valid there too.
 
-    Raises InvalidNumber otherwise, with a sentence for the caller. One number has one spelling: a national prefix
-    after the country code (+44 0…) is refused and not repaired, so that an opt-out can't be missed by a digit.
+    Raises InvalidNumber otherwise, with a sentence for the caller. Mexico's former mobile form (+52 1 and ten digits)
+    comes back as today's. A national prefix after the country code (+44 0…) is refused and not repaired.
     """
     return _parse(value, strict)
+
+
+def read_number(value: str) -> str:
+    """Return the number in its canonical form, also one that its country's plan does not know (any more).
+
+    It must be E.164 of at least seven digits; a national prefix is taken out where the number is possible without it.
+    Raises InvalidNumber otherwise, with a sentence for the caller.
+    """
+    try:
+        return parse_number(value).e164
+    except InvalidNumber:
+        if E164.fullmatch(value) is None:
+            raise
+    if len(value) <= _FEWEST_DIGITS:
+        raise InvalidNumber("The number is too short to be a phone number.")
+    return _without_national_prefix(value)
+
+
+def read_provider_number(shown: str) -> str | None:
+    """Return the canonical form of a number as Plivo writes it, with or without a plus sign; None for other senders.
+
+    Digits that no plan knows are a number from nine of them on, and otherwise a short code. The 00 of an international
+    call stands for the plus sign: no number begins so.
+    """
+    written = _SEPARATORS.sub("", shown) if shown.startswith("+") else shown
+    written = f"+{written[2:]}" if written.startswith("00") else written
+    number = f"+{written.removeprefix('+')}"
+    try:
+        if written == number or len(written) > _MOST_DIGITS_OF_SHORT_CODE:
+            return read_number(number)
+        return parse_number(number).e164
+    except InvalidNumber:
+        return None
+
+
+def spellings(e164: str) -> tuple[str, ...]:
+    """Return every form of a canonical number that is read as this number, itself first.
+
+    For what was written before there was one form (stored events, masked receipts); what is stored now has one.
+    """
+    former = _MEXICAN.fullmatch(e164)
+    forms = (e164,) if former is None else (e164, f"+521{former[1]}")
+    return (*forms, *(form.removeprefix("+") for form in forms))
 
 
 def is_toll_free(number: Number) -> bool:
@@ -74,6 +129,7 @@ def _parse(value: str, strict: bool) -> Number:  # noqa: FBT001  a cache keys on
             "The number is not in E.164 form: a plus sign, the country code and the number, "
             "digits only and at most 15 of them, such as +14155550100."
         )
+    value = _FORMER_MEXICAN.sub(r"+52\1", value) if _FORMER_MEXICAN.fullmatch(value) else value
     parsed = _read(value)
     country = _country(parsed)
     place = f"country ({country})" if country else f"country code (+{parsed.country_code})"
@@ -140,6 +196,15 @@ def _read_any(value: str) -> PhoneNumber:
         if error.error_type == NumberParseException.INVALID_COUNTRY_CODE:
             raise InvalidNumber("The number begins with a country code that does not exist.") from None
         raise InvalidNumber("The number is too short to be a phone number.") from None
+
+
+def _without_national_prefix(value: str) -> str:
+    try:
+        parsed = _read(value)
+    except InvalidNumber:  # a country code that does not exist, or no longer
+        return value
+    possible = phonenumbers.is_possible_number(parsed)
+    return phonenumbers.format_number(parsed, PhoneNumberFormat.E164) if possible else value
 
 
 def _country(parsed: PhoneNumber) -> str | None:

@@ -47,6 +47,8 @@ class Sender:
 def classify_sender(value: str) -> Sender:
     """Return the sender with its kind: an E.164 number, a short code (3 to 8 digits) or 1 to 11 letters and digits.
 
+    A number comes back in its canonical form.
+
     Raises InvalidSender, with a sentence for the caller, for anything else. Case is kept: Indian headers depend on it.
     """
     if value.startswith("+"):
@@ -87,7 +89,7 @@ def _number_sender(value: str) -> Sender:
         number = parse_number(value)
     except InvalidNumber as error:
         raise InvalidSender(f"The sender is not a usable number. {error}") from error
-    return Sender(value, "toll_free" if is_toll_free(number) else "long_code", number.country)
+    return Sender(number.e164, "toll_free" if is_toll_free(number) else "long_code", number.country)
 
 
 def _check_for_india(sender: Sender) -> str | None:

@@ -9,7 +9,7 @@ import orjson
 from marshmallow import Schema, ValidationError, fields, pre_load, validate
 
 from smsapi.clock import RFC3339, read_rfc3339
-from smsapi.sms.phone import E164, unwrap_number
+from smsapi.sms.phone import E164, InvalidNumber, read_number, unwrap_number
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SENDER = re.compile(E164.pattern + r"|[0-9]{3,8}|[0-9]{0,10}[A-Za-z][A-Za-z0-9]{0,10}")
@@ -74,28 +74,36 @@ class Pasted(fields.String):
 
 
 class Phone(Pasted):
-    """A phone number in a query: E.164, the whole of it, its plus sign as %2B (a bare one is read as a space)."""
+    """A phone number in a query: E.164, its plus sign as %2B (a bare one is read as a space); loads to its one form."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(validate=_phone, metadata={"pattern": f"^{E164.pattern}$"}, **kwargs)
+        super().__init__(metadata={"pattern": f"^{E164.pattern}$"}, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+        return _phone(super()._deserialize(value, attr, data, **kwargs))
 
 
 class SenderOrPhone(Pasted):
     """A sender in a query: a phone number as above, a short code, or letters and digits."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(validate=_sender_or_phone, metadata={"pattern": f"^({_SENDER.pattern})$"}, **kwargs)
+        super().__init__(metadata={"pattern": f"^({_SENDER.pattern})$"}, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if _SENDER.fullmatch(text) is None:
+            raise ValidationError("Must be an E.164 number, its + as %2B, a short code, or letters and digits.")
+        return _phone(text) if text.startswith("+") else text
 
 
-def _phone(value: str) -> None:
+def _phone(value: str) -> str:
     # The whole of it: what follows a number may be a NUL, which PostgreSQL does not take.
     if E164.fullmatch(value) is None:
         raise ValidationError("Must be an E.164 number, its + as %2B.")
-
-
-def _sender_or_phone(value: str) -> None:
-    if _SENDER.fullmatch(value) is None:
-        raise ValidationError("Must be an E.164 number, its + as %2B, a short code, or letters and digits.")
+    try:
+        return read_number(value)
+    except InvalidNumber as error:
+        raise ValidationError(str(error)) from None
 
 
 class Several(fields.List[Any]):

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from smsapi.errors import InvalidInput, NotFound
 from smsapi.ids import read_id
-from smsapi.sms.phone import InvalidNumber, parse_number, unwrap_number
+from smsapi.sms.phone import InvalidNumber, read_number, unwrap_number
 
 
 def id_in_path(prefix: str, shown: str, *, what: str) -> UUID:
@@ -16,11 +16,12 @@ def id_in_path(prefix: str, shown: str, *, what: str) -> UUID:
 
 
 def number_in_path(shown: str) -> str:
-    """Return the number of a path in E.164; raise :class:`InvalidInput` at ``/number`` where it is none.
+    """Return the number of a path in its canonical form; raise :class:`InvalidInput` at ``/number`` where it is none.
 
-    A number has one spelling: without its plus sign it is refused, not taken for one that nobody knows.
+    One that its plan does not know is a number all the same: its owner may have texted us. Without its plus sign it is
+    refused, not taken for another.
     """
     try:
-        return parse_number(unwrap_number(shown)).e164
+        return read_number(unwrap_number(shown))
     except InvalidNumber as error:
         raise InvalidInput.at("/number", str(error)) from None

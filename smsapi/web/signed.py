@@ -24,6 +24,11 @@ def require_signature(world: Deps, *, count_refused: Callable[[], None]) -> None
         raise SignatureInvalid("The signature is missing or wrong.")
 
 
+def nonce_of_signature() -> str:
+    """Return the nonce of the current request's signature, which Plivo makes anew for each; empty where it has none."""
+    return request.headers.get(signature.V3_NONCE) or request.headers.get(signature.V2_NONCE) or ""
+
+
 def _claims_to_be_signed(world: Deps) -> bool:
     """Say whether there is a signature to check, by the headers alone: what has none is not worth reading its form."""
     pairs = [(signature.V3_NONCE, signature.V3, signature.MA_V3)]

@@ -255,3 +255,11 @@ def test_a_page_that_holds_the_last_item_says_that_nothing_follows(caller):
         caller.post("/v1/clients", {"name": "x"})
     assert caller.get("/v1/clients?limit=4").get_json()["next_cursor"] is None
     assert caller.get("/v1/clients?limit=3").get_json()["next_cursor"] is not None
+
+
+def test_of_many_who_name_one_number_at_once_one_has_it(caller):
+    def name_it(number):
+        order = {"name": f"of-{number}", "default_sender": "+14155550152"}
+        return caller.post("/v1/clients", order).status_code
+
+    assert sorted(at_once(name_it, 8)) == [201] + [422] * 7

@@ -55,6 +55,18 @@ def test_a_lasting_key_makes_lasting_keys(caller):
     assert caller.post(f"/v1/api-keys/{caller.key_id}/rotate", {}).get_json()["expires_at"] is None
 
 
+def test_a_key_in_its_overlap_is_no_way_to_a_key_that_lasts(caller):
+    stolen, shown = key_of(caller, scopes=["keys", "messages:read"])
+    assert caller.post(f"/v1/api-keys/{shown['id']}/rotate", {"overlap_seconds": 60}).get_json()["expires_at"] is None
+    latest = datetime.now(UTC) + timedelta(seconds=61)
+    again = stolen.post(f"/v1/api-keys/{shown['id']}/rotate", {"overlap_seconds": 0}).get_json()
+    assert datetime.fromisoformat(again["expires_at"]) <= latest
+    of_it = Caller(caller.app, again["key"], caller.client_id, again["id"])
+    assert key_of(of_it)[1]["expires_at"] == again["expires_at"]
+    # Whoever lost the answer of a rotation asks another key for a successor that lasts.
+    assert caller.post(f"/v1/api-keys/{again['id']}/rotate", {}).status_code == 201
+
+
 def test_a_key_ends_none_that_has_scopes_which_it_lacks(caller):
     lesser, _ = key_of(caller, scopes=["keys", "messages:read"])
     refused = lesser.request("DELETE", f"/v1/api-keys/{caller.key_id}")

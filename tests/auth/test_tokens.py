@@ -240,3 +240,10 @@ def test_the_kid_tells_nothing_of_the_secret():
     assert kid_of(OLD) != kid_of(NEW)
     assert len(kid_of(OLD)) == 16
     assert OLD[:8] not in kid_of(OLD)
+
+
+@pytest.mark.parametrize("claim", ["iat", "nbf"])
+@pytest.mark.parametrize("ahead", [1, 30, 120])
+def test_a_token_of_a_clock_that_is_a_little_ahead_works(app, token, claim, ahead):
+    issued = jwt.decode(token, options={"verify_signature": False})["iat"]
+    assert whoami(app, forge(token, JWT_SECRET, **{claim: issued + ahead})).status_code == 200

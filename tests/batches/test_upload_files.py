@@ -53,6 +53,7 @@ def test_rows_are_counted_as_a_spreadsheet_does(caller):
         (b"name,number\nx,y\n", "Row 1, the header, must name the columns, and one of them to."),
         (b"to,name,name\n", "Row 1, the header, names a column twice: name."),
         (b"to,to\n", "Row 1, the header, names a column twice: to."),
+        (b"to" + b",a" * 1000 + b"\n", "Row 1, the header, names more than 1000 columns."),
         (b"to\n", "There is no row in it."),
         (b"to\n\n\r\n", "There is no row in it."),
         (f"to,n\n{A},x\n{B},\xe4\n".encode("latin-1"), "Row 3 is not in UTF-8."),

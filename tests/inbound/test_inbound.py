@@ -8,12 +8,11 @@ import requests
 
 from smsapi.auth.models import clients
 from smsapi.clock import rfc3339
-from smsapi.events.models import events
 from tests.conftest import eventually, new_caller
 from tests.support.api import LANDLINE, TO
 from tests.support.auth import change_row
 from tests.support.dispatching import world_of
-from tests.support.inbound import bring, form, text_us
+from tests.support.inbound import bring, form, text_us, told
 from tests.support.plivo_calls import PUBLIC_URL
 from tests.support.providers import Scripted, taken
 
@@ -34,11 +33,6 @@ def listed(caller, query=""):
     answer = caller.get(f"/v1/inbound-messages{query}")
     assert answer.status_code == 200, answer.text
     return answer.get_json()["data"]
-
-
-def told(app, kind):
-    with world_of(app).database.read() as connection:
-        return [row.data for row in connection.execute(events.select().where(events.c.type == kind))]
 
 
 def test_a_text_is_stored_linked_to_the_last_message_and_told(app, caller):
@@ -92,23 +86,6 @@ def test_a_picture_keeps_all_that_plivo_says_of_it(app, caller):
     assert seen["media"] == ["https://media.plivo.com/a", "https://media.plivo.com/b"]
     assert seen["provider"]["powerpack_uuid"] == "p-1"
     assert seen["provider"]["extra"] == {"ContentType": "media", "Huge": "x" * 1000}
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        {"MessageUUID": ""},
-        {"From": ""},
-        {"To": "a b"},
-        {"MessageUUID": "x" * 65},
-        {"From": "1415\x00"},
-    ],
-)
-def test_what_names_no_message_or_numbers_is_answered_and_not_stored(app, caller, broken):
-    caller.send()
-    assert bring(app, form("STOP") | broken).status_code == 200
-    assert listed(caller) == []
-    assert caller.send().status_code == 201
 
 
 @pytest.mark.parametrize("text", ["\x00", "a\x00b", "\ud800".encode("utf-8", "replace").decode(), "😀" * 4000, ""])

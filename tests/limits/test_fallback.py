@@ -82,8 +82,8 @@ def test_while_redis_is_gone_each_process_gives_out_its_share(store, primary):
     assert store.degraded
 
 
-@pytest.mark.parametrize(("quota", "cost", "allowed"), [(1, 1, 1), (0, 1, 0), (3, 3, 1), (3, 4, 0)])
-def test_a_share_is_at_least_one_unit_and_a_charge_within_the_quota_can_pass(store, primary, quota, cost, allowed):
+@pytest.mark.parametrize(("quota", "cost", "allowed"), [(1, 1, 1), (0, 1, 0), (4, 2, 1), (4, 3, 0), (4, 4, 0)])
+def test_a_share_is_at_least_one_unit_and_what_costs_more_than_it_does_not_pass(store, primary, quota, cost, allowed):
     primary.is_down = True
     assert sum(store.spend([charge(quota=quota, cost=cost)]).allowed for _ in range(3)) == allowed
 

@@ -94,3 +94,16 @@ def test_the_command_says_what_it_erased(make, database_url):
 def test_what_is_no_number_is_refused(database_url):
     refused = called("privacy", "erase", "--number", "everybody", SMSAPI_DATABASE_URL=database_url)
     assert (refused.exit_code, "E.164" in refused.output) == (2, True)
+
+
+def test_what_was_written_before_a_number_had_one_form_is_erased_with_it_and_no_other_number_is(make):
+    app, caller = make()
+    world = world_of(app)
+    client_id = row_of(world, caller.send(to=ANOTHER).get_json()).client_id
+    with world.database.transaction() as connection:
+        for number in ("5215512345678", "+5215512345678", "525512345678", "+14525512345678"):
+            data = {"number": number, "from": ANOTHER, "text": "xylophone"}
+            record_event(connection, client_id=client_id, kind="optout.review", at=world.clock.now(), data=data)
+    assert erase_number(world, "+525512345678").rows["events"] == 3
+    stored = everything_stored(app)
+    assert ("5512345678'" in stored.replace("+14525512345678", ""), "+14525512345678" in stored) == (False, True)

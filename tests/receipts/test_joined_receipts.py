@@ -142,6 +142,14 @@ def test_a_masked_number_tells_only_where_no_other_of_the_call_begins_so(app):
     assert caller.message(ids[0])["status"] == "sent"
 
 
+@pytest.mark.parametrize("shown", ["5215512345678", "+525512345678", "52155123***", "525512345***"])
+def test_a_mexican_number_is_told_in_both_of_its_forms_and_with_any_case_of_its_id(app, shown):
+    caller, _, ids, chunk = _sent(app, ["+525512345678", "+14155561000"])
+    tell(app, chunk, shown, UUIDS[0].upper(), "sent")
+    tell(app, chunk, shown, UUIDS[0], "delivered")
+    assert [caller.message(each)["status"] for each in ids] == ["delivered", "sent"]
+
+
 def test_of_an_erased_message_only_a_known_id_tells(app, sent):
     caller, _, ids, chunk = sent
     tell(app, chunk, NUMBERS[0], UUIDS[0], "sent")

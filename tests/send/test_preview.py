@@ -120,3 +120,27 @@ def test_what_a_preview_foretells_is_what_a_send_does(caller):
         assert _rows(caller) == [before[0] + taken, before[1] + 2 * taken]
 
     check()
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "segments"),
+    [
+        # Each is two septets, and no pair is parted: 76 of them in each part but the last.
+        ("]" * 153, "gsm7", 3),
+        ("]" * 152, "gsm7", 2),
+        # Two code units each, of which a message alone has seventy.
+        ("🐳" * 35, "ucs2", 1),
+        ("🐳" * 35 + "!", "ucs2", 2),
+        ("🐳" * 36, "ucs2", 2),
+        ("a" * 139 + "{…", "ucs2", 3),
+        ("a" * 139 + "{" * 84, "gsm7", 3),
+        ("a" * 139 + "{" * 10, "gsm7", 1),
+        # One character of its own makes the whole text UCS-2, and is told.
+        ("one\u2028two", "ucs2", 1),
+        ("a" * 69 + "\u2029\u2028", "ucs2", 2),
+    ],
+)
+def test_segments_are_those_that_are_billed_where_calculators_went_wrong(caller, text, encoding, segments):
+    seen = caller.post("/v1/messages/preview", {"to": TO, "text": text}).get_json()
+    assert (seen["encoding"], seen["segments"], seen["text"]) == (encoding, segments, text)
+    assert ("\u2028" in seen["non_gsm_characters"]) == ("\u2028" in text)

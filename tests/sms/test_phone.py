@@ -1,4 +1,5 @@
 import re
+from contextlib import suppress
 
 import phonenumbers
 import pytest
@@ -14,6 +15,9 @@ from smsapi.sms.phone import (
     is_country,
     is_toll_free,
     parse_number,
+    read_number,
+    read_provider_number,
+    spellings,
 )
 from tests.support.examples import many
 
@@ -90,7 +94,7 @@ def test_a_number_in_another_form_is_refused(value):
     [
         ("+1415555010", "too short for its country (US)"),
         ("+141555501001", "too long for its country (US)"),
-        ("+5215512345678", "too long for its country (MX)"),
+        ("+52155123456789", "too long for its country (MX)"),
         ("+12", "too short to be a phone number"),
         ("+999123456", "country code that does not exist"),
         ("+80012", "too short for its country code (+800)"),
@@ -117,9 +121,44 @@ def test_an_unassigned_range_is_possible_but_not_valid():
         parse_number("+11234567890", strict=True)
 
 
+@pytest.mark.parametrize("value", ["+5215512345678", "+525512345678"])
+def test_a_former_mexican_mobile_number_is_read_as_today_s(value):
+    assert parse_number(value) == Number("+525512345678", "MX")
+    assert parse_number(value, strict=True).e164 == "+525512345678"
+
+
+@pytest.mark.parametrize("value", ["+2250707123456", "+2250102123456", "+2290197123456", "+2290121123456"])
+def test_the_plans_of_ivory_coast_since_2021_and_of_benin_since_2024_are_known(value):
+    assert parse_number(value, strict=True).e164 == value
+
+
+@settings(max_examples=many(200))
+@given(st.one_of(st.from_regex(E164, fullmatch=True), st.sampled_from(EXAMPLES)))
+def test_the_readers_agree_on_the_form_and_reading_it_again_changes_nothing(value):
+    try:
+        canonical = read_number(value)
+    except InvalidNumber:
+        assert len(value) < 8
+        return
+    assert read_number(canonical) == canonical == read_provider_number(canonical)
+    assert canonical == read_provider_number(value)
+    assert all(read_number(form) == canonical for form in spellings(canonical) if form.startswith("+"))
+    if len(canonical) > 9:
+        assert all(read_provider_number(form) == canonical for form in spellings(canonical))
+    with suppress(InvalidNumber):  # some are not to be texted, and found all the same
+        assert parse_number(value).e164 == canonical
+
+
+@pytest.mark.parametrize(
+    "shown", ["12345", "67076", "12345678", "+12345", "T-Mobile", "0712345678", "1234567890123456", ""]
+)
+def test_a_short_code_or_a_name_is_no_number(shown):
+    assert read_provider_number(shown) is None
+
+
 def refusal(value):
     try:
-        assert parse_number(value).e164 == value
+        assert parse_number(value).e164 in {value, value.replace("+521", "+52", 1)}
     except InvalidNumber as error:
         return str(error)
     return ""

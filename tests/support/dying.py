@@ -81,6 +81,10 @@ class Mortal:
         assert line, self.said()
         return int(line)
 
+    def is_dead(self) -> bool:
+        """Say whether what was told to live has ended; :meth:`death` tells how."""
+        return bool(select([self._process.stdout], [], [], 0)[0])
+
     def said(self) -> str:
         """Return the end of its log."""
         return self._log.read_text(errors="replace")[-4000:]

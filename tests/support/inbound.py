@@ -8,9 +8,11 @@ from uuid import uuid4
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from smsapi.events.models import events
 from smsapi.plivo.simulator.callbacks import signature_headers
 from tests.conftest import AUTH_TOKEN
 from tests.support.api import LANDLINE, TO
+from tests.support.dispatching import world_of
 from tests.support.plivo_calls import FORM, PUBLIC_URL
 
 PATH = "/plivo/inbound"
@@ -36,3 +38,9 @@ def text_us(app: Flask, text: str, **others: str) -> TestResponse:
     answer = bring(app, form(text, **others))
     assert answer.status_code == 200, answer.text
     return answer
+
+
+def told(app: Flask, kind: str) -> list[dict[str, Any]]:
+    """Return what the events of this type say, in no order."""
+    with world_of(app).database.read() as connection:
+        return [row.data for row in connection.execute(events.select().where(events.c.type == kind))]

@@ -151,7 +151,7 @@ class Served(Running):
     def is_ready(self) -> bool:
         try:
             return requests.get(f"{self.url}/healthz", timeout=2).ok
-        except requests.ConnectionError:
+        except requests.RequestException:
             return False
 
     def metric(self, name: str, **labels: str) -> float:

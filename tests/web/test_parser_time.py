@@ -14,6 +14,7 @@ from marshmallow import ValidationError
 from smsapi.auth.secrets import read_key as read_api_key
 from smsapi.auth.secrets import read_key_parts
 from smsapi.auth.tokens import read_token
+from smsapi.batches.reading import CsvRows
 from smsapi.batches.template import read_template
 from smsapi.errors import SmsapiError
 from smsapi.log import mask_numbers
@@ -38,7 +39,18 @@ PIECES = (
     *(";", "a=", '"a",', "{{", "{{a}}", "}}", "{", "https://", "a.", ":", "@", "[", "/", "%", "eyJ.", "_", "smsk_"),
     *("\n", "\r\n", "T", "2030-01-01", "é", "☃", "\u0301", "\u200d", "stop ", "STOP", "1.", "::", "10.0.0.0/8,"),
 )
-STARTS = ("", "number\n", "number,reason\n", "https://a", "1 per minute", "wait=", "+", "smsk_live_", "2030-01-01T")
+STARTS = (
+    "",
+    "number\n",
+    "to,",
+    "number,reason\n",
+    "https://a",
+    "1 per minute",
+    "wait=",
+    "+",
+    "smsk_live_",
+    "2030-01-01T",
+)
 SETTINGS = {field.metadata["name"]: field.metadata["parse"] for field in fields(Settings)}
 PARSERS = {
     "Prefer": read_prefer,
@@ -48,6 +60,7 @@ PARSERS = {
     "sender": classify_sender,
     "template": read_template,
     "CSV": read_csv,
+    "CSV of a batch": lambda text: list(CsvRows([text.encode()])),
     "cursor": read_cursor,
     "Idempotency-Key": read_key,
     "API key": read_api_key,
@@ -77,6 +90,13 @@ def test_a_long_text_takes_a_parser_no_time_to_speak_of(name):
             text = (start + piece * LONGEST)[:LONGEST]
             for hostile in (text, text[:255], text + "!", text[:200] + "!"):
                 assert seconds_of(PARSERS[name], hostile) < SECONDS, (name, start, piece, len(hostile))
+
+
+def test_a_header_of_very_many_columns_takes_no_time_to_speak_of():
+    names = [chr(0x4E00 + number) for number in range(31_000)]
+    header = "to," + ",".join(names[:15_000]) + ',"\n",' + ",".join(names[15_000:])
+    for text in (header, header + "\n+14155550123", ",".join(["to", *names])[:60_000]):
+        assert seconds_of(PARSERS["CSV of a batch"], text) < SECONDS
 
 
 def test_a_token_of_any_form_is_read_in_no_time(app):

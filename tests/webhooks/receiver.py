@@ -40,7 +40,12 @@ class Receiver:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                length = int(self.headers["Content-Length"])
+                body = self.rfile.read(length)
+                if len(body) < length:
+                    # Whoever sent it died on the way: nothing was told.
+                    self.close_connection = True
+                    return
                 given = {name.lower(): value for name, value in self.headers.items()}
                 receiver._reply(self, Delivery(self.path, given, body))
 

@@ -87,3 +87,18 @@ def test_one_that_is_vouched_for_is_taken_and_only_for_its_own_name(certificate,
     elsewhere = tls_talker(certificate[1], heard).replace("127.0.0.1", "localhost")
     assert post(elsewhere, b"{}", {}, networks=HERE).error == "the certificate could not be verified"
     assert len(heard) == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot a length\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\nok",
+        b"HTTP/1.0 200\r\nConnection: close\r\n\r\n",
+        HINTS + b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+)
+def test_an_answer_in_chunks_or_of_http_1_0_counts_by_its_status(said):
+    reply = post(talker(lambda peer: peer.sendall(said)), b"{}", {}, networks=HERE)
+    assert (reply.status, reply.error) == (200, None)

@@ -1,6 +1,7 @@
 """Webhooks as a receiver gets them: signed, once, in order per message, again until it takes them."""
 
 from datetime import timedelta
+from email.utils import format_datetime
 
 import pytest
 from structlog.testing import capture_logs
@@ -144,18 +145,22 @@ def test_every_try_has_the_same_id_and_a_signature_of_its_time(app, caller, rece
     assert first.verified_by(secret) == second.verified_by(secret)
 
 
-def test_a_redirect_is_a_failure_and_nobody_goes_there(app, caller, receiver):
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308])
+def test_a_redirect_is_a_failure_and_nobody_goes_there(app, caller, receiver, status):
     endpoint = endpoint_of(caller, receiver, events=["message.sent"])
-    receiver.answer = lambda _: (302, {"Location": receiver.url})
+    receiver.answer = lambda _: (status, {"Location": receiver.url})
     caller.send()
     deliver_due(world_of(app))
     assert len(receiver.asked) == 1
-    assert attempts_at(caller, endpoint)[0]["error"] == "answered 302"
+    assert attempts_at(caller, endpoint)[0]["error"] == f"answered {status}"
 
 
-def test_retry_after_is_waited_for(app, caller, receiver, clock):
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_retry_after_is_waited_for(app, caller, receiver, clock, form):
     endpoint_of(caller, receiver, events=["message.sent"])
-    receiver.answer = lambda _: (429, {"Retry-After": "7200"})
+    # A date has no fraction of a second.
+    until = format_datetime(clock.now() + timedelta(seconds=7200), usegmt=True)
+    receiver.answer = lambda _: (429, {"Retry-After": "7200" if form == "seconds" else until})
     caller.send()
     deliver_due(world_of(app))
     clock.advance(7100)

@@ -47,6 +47,7 @@ class Callbacks:
         self._waiting: list[tuple[datetime, int, Callback, int]] = []
         self._order = count()
         self._in_flight = 0
+        self._forgotten = 0
         self._is_running = False
         self._threads: list[Thread] = []
         self._pool: urllib3.PoolManager | None = None
@@ -101,15 +102,18 @@ class Callbacks:
             return self._settled.wait_for(is_settled, timeout_seconds)
 
     def forget(self) -> None:
-        """Drop what has not been delivered yet."""
+        """Drop what has not been delivered yet; what is on its way is not tried again."""
         with self._changed:
             self._waiting.clear()
+            self._forgotten += 1
 
     def _deliver(self, pool: urllib3.PoolManager) -> None:
         while (item := self._next()) is not None:
             callback, tries = item
+            forgotten = self._forgotten
             try:
-                if not self._post(pool, callback) and tries < len(self._retries):
+                is_over = self._post(pool, callback) or tries == len(self._retries) or forgotten != self._forgotten
+                if not is_over:
                     self.schedule(self._clock.now() + timedelta(seconds=self._retries[tries]), callback, tries + 1)
             except Exception:
                 # A sender that dies would take the receipts of every later message with it.

@@ -258,6 +258,12 @@ _RETENTION_DAYS = (
 )
 
 
+def _check_keyword(value: str) -> None:
+    # Only letters and digits are compared, so that nothing would ever match it.
+    if not any(map(str.isalnum, value)):
+        raise ValidationError("Must have a letter or a digit: signs alone are never taken for a word.")
+
+
 def _client_fields() -> dict[str, Any]:
     return {
         "default_sender": SenderName(allow_none=True),
@@ -265,7 +271,9 @@ def _client_fields() -> dict[str, Any]:
         "allowed_countries": Several(fields.String(validate=check_country), allow_none=True, maximum=250),
         "limits": fields.Nested(LimitsSchema),
         "weight": Whole(minimum=1, maximum=MAX_WEIGHT, metadata={"description": _WEIGHT}),
-        "optout_keywords": Several(Line(maximum=40), maximum=50, metadata={"description": _OPTOUT_KEYWORDS}),
+        "optout_keywords": Several(
+            Line(maximum=40, also=[_check_keyword]), maximum=50, metadata={"description": _OPTOUT_KEYWORDS}
+        ),
         "retention_days": Whole(
             minimum=0,
             maximum=LONGEST_RETENTION_DAYS,

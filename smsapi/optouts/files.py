@@ -37,7 +37,7 @@ class Reject:
     message: str
 
 
-def read_csv(text: str) -> tuple[Sequence[Line], Sequence[Reject]]:
+def read_csv(content: bytes) -> tuple[Sequence[Line], Sequence[Reject]]:
     """Return the rows of a CSV with a header row: ``number``, and perhaps ``from`` and ``reason``.
 
     What was exported can be read in: its further columns are passed over, and the apostrophes taken away that kept its
@@ -48,7 +48,7 @@ def read_csv(text: str) -> tuple[Sequence[Line], Sequence[Reject]]:
             or there are more than ten thousand rows.
 
     """
-    file = CsvFile([text.encode()], "number", others=_EXPORTED)
+    file = CsvFile([content], "number", others=_EXPORTED)
     names = [name.lower() for name in file.names]
     if unknown := next((name for name in file.names if name and name.lower() not in _EXPORTED), None):
         raise InvalidInput.at(

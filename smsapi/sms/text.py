@@ -22,6 +22,8 @@ _INVISIBLE_BEYOND: Final = (
 )
 _UNSEEN: Final = re.compile(f"[{WHITE_SPACE}{INVISIBLE}{_INVISIBLE_BEYOND}]*")
 _VISIBLE_ASCII: Final = range(0x21, 0x7F)
+# No name of 64 letters has more when it is decomposed. Composing takes quadratic time: hours for a megabyte of marks.
+_LONGEST_COMPOSED: Final = 256
 
 
 def is_blank(text: str) -> bool:
@@ -38,9 +40,12 @@ def trim(text: str) -> str:
 
 
 def plain_name(written: str) -> str:
-    """Return a name as it is compared: composed (NFC), without white space and invisible characters around it."""
+    """Return a name as it is compared: composed (NFC), without white space and invisible characters around it.
+
+    One of more than 256 characters, which is no name of anything, is not composed.
+    """
     name = trim(written)
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
+    return name if name.isascii() or len(name) > _LONGEST_COMPOSED else unicodedata.normalize("NFC", name)
 
 
 def without_mark(text: bytes) -> bytes:

@@ -65,12 +65,11 @@ def _parse_json() -> Any:
     return value
 
 
-def read_text_body() -> str:
-    """Return the request's body as text, of whatever type the route takes.
+def read_raw_body() -> bytes:
+    """Return the request's body as it came, of whatever type the route takes; who reads it tells what is not UTF-8.
 
     Raises:
-        UnsupportedMediaType: it is declared in another encoding than UTF-8.
-        MalformedRequest: it is not in UTF-8, or holds U+0000.
+        UnsupportedMediaType: it is compressed, or declared in another encoding than UTF-8.
         RequestEntityTooLarge: it is longer than is read.
 
     """
@@ -79,13 +78,7 @@ def read_text_body() -> str:
         raise UnsupportedMediaType("The body must not be compressed.")
     raw = request.get_data(cache=True)
     _refuse_a_cut_body(raw)
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        raise MalformedRequest("The body is not in UTF-8.") from None
-    if "\x00" in text:
-        raise MalformedRequest("The body holds U+0000.")
-    return text
+    return raw
 
 
 def refuse_other_charsets() -> None:

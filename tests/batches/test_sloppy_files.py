@@ -93,6 +93,9 @@ def test_what_is_no_name_is_refused(caller, name):
         f"TO;Reference;name\n{A};r-1;Ada\n{B};r-2;Bob\n",
         f"sep=;\r\nto;reference;name\r\n{A};r-1;Ada\r\n{B};r-2;Bob\r\n",
         f"to,name,REFERENCE\r{A},Ada,r-1\r{B},Bob,r-2",
+        f'\ufeff"sep=\t"\r\nto\treference\tname\r\n{A}\tr-1\tAda\r\n{B}\tr-2\tBob\r\n',
+        f"SEP=|\nto|reference|name\r\n{A}|r-1|Ada\n{B}|r-2|Bob\r\n",
+        f"to,name,reference\n'{A},Ada, r-1 \n'{B},Bob,r-2\n",
         f"\ufeff\nname\t To \treference\n\nAda\t{A}\tr-1\nBob\t{B}\tr-2\n",
         f"to,name,reference,,\n{A},Ada,r-1,,\n{B},Bob,r-2,,,,\n",
         f"to,name,reference,note\n{A},Ada,r-1\n{B},Bob,r-2,x\n",
@@ -117,7 +120,7 @@ def test_the_cells_are_found_whatever_pieces_the_lines_come_in(caller):
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize(
     "written",
-    ["\u202a{}\u202c", " {} ", "\u00a0{}", "\u2068{}\u2069", "\u200e{}\u200e", "{}\ufeff", "\u3000{}\u2028"],
+    ["\u202a{}\u202c", " {} ", "\u00a0{}", "\u2066{}\u2069", "\u200e{}\u200e", "{}\ufeff", "\u3000{}\u2028"],
 )
 def test_a_pasted_number_is_read_in_each_format(caller, form, written):
     rows = [(written.format(A), {"name": "Ada"}), (A, {"name": "Bob"})]
@@ -142,7 +145,7 @@ def test_a_tab_in_a_variable_is_named(caller, form):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize("value", ["\u200b", "\u2060\u00ad", "\u3164", "\u2800 ", "\ufeff"])
+@pytest.mark.parametrize("value", ["\u200b", "\u2060\u00ad", "\u3164", "\u2800 ", "\ufeff", "\u115f", "\uffa0"])
 def test_a_row_whose_text_would_show_nothing_is_rejected(caller, form, value):
     rows = [(A, {"name": value}), (B, {"name": "Bob"})]
     batch = send(caller, form, rows, text="{{name}}\u200b").get_json()
@@ -173,5 +176,7 @@ def test_null_is_as_if_it_were_not_given(caller):
     body = {"text": "Hi", "recipients": [{"to": A, "vars": None, "reference": None}], **nothing}
     batch = caller.post("/v1/batches?category=transactional&smart_encoding=false", body).get_json()
     assert (batch["category"], batch["metadata"], batch["accepted"]) == ("transactional", {}, 1)
+    lines = "\ufeff" + json.dumps({"to": C, "vars": None, "reference": None}) + "\n"
+    assert upload(caller, lines, kind=LINES).get_json()["accepted"] == 1
     answer = upload(caller, f"to\n{B}\n", metadata="null", dlt="null")
     assert (answer.status_code, answer.get_json()["metadata"]) == (202, {})

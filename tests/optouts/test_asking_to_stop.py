@@ -63,6 +63,7 @@ def test_what_nearly_is_such_a_word_is_told_to_a_person_and_not_obeyed(app, call
         ),
         *("STOP 12345", "sotp", "St0p", "STOOOP", "un subscribe", "cancel, thanks", "revoked", "remove me from this"),
         *("СТОП", "停止", "退订", "TD", "הסר", "रोकें", "توقف", "desabone", "uitschijven", "no me envíen más", "Basta!"),
+        "Quiero darme de baja",
         *("Quit sending me this", "opt me out", "🚫🚫", "leave us alone", "Can we stop by tomorrow?", "cancel my 3pm"),
     ]
     for text in texts:

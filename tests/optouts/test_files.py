@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.api import LANDLINE, TO
 
-A, B = "+14155550131", "+14155550132"
+A, B, C = "+14155550131", "+14155550132", "+14155550139"
 FORMULAS = [
     '=HYPERLINK("https://example.com?"&A1;"open")',
     "+1 said so",
@@ -69,6 +69,8 @@ def test_no_cell_of_an_export_is_a_formula_and_a_number_keeps_its_plus(caller):
         f"number\treason\n{A}\tgone\n{B}\t\n",
         f"number,reason\r{A},gone\r{B},\r",
         f"number,reason\r\n{A},gone\r\n{B},",
+        f"number,reason\r\n{A},gone\n{B},\r\n",
+        f"number,reason\n{A},gone\r\n{B},\n\r\n",
         f"\n\r\nnumber,reason\n{A},gone\n{B}\n",
         f",,\nnumber,reason\n{A},gone\n{B}\n",
         f"sep=;\nnumber;reason\n{A};gone\n{B};\n",
@@ -80,6 +82,8 @@ def test_no_cell_of_an_export_is_a_formula_and_a_number_keeps_its_plus(caller):
         f'"number";"reason"\n"{A}";"gone"\n"{B}"\n',
         f"reason;number;from\ngone;{A}\n;{B};\n",
         f"number;reason\n \u202a{A}\u202c ;gone\n\u00a0{B}\u2060\n",
+        f"number,reason\n\u2066{A}\u2069,gone\n\u3000{B},\n",
+        f"number,reason\n'{A},gone\n'{B},\n",
         f'\n"reason";"opted_out_at";"number"\ngone;"a, b, c";{A}\n;;{B}\n',
     ],
 )
@@ -111,6 +115,9 @@ def test_a_cell_that_has_no_column_is_a_fault_of_its_row_alone(caller):
         (f"number,reason\n{A},a\rb\n", "Row 2 is no CSV: a line ends in the middle of it"),
         (f"number,reason\r{A},a\nb\r", "Row 2 is no CSV: a line ends in the middle of it"),
         (f"number,reason\n{A},{'x' * 70_000}\n", "Row 2 is longer than 65536 bytes."),
+        (b"number\n\n\xff\n", "Row 3 is not in UTF-8."),
+        ("number\n+1415\0\n", "Row 2 holds U+0000."),
+        (f"number\n{A}\n".encode("utf-16"), "Row 1 is not in UTF-8."),
         ("sep=:\nnumber:reason\n", "Row 1 names a separator that is not known: it may be a comma, a semicolon"),
     ],
 )
@@ -126,6 +133,10 @@ def test_a_reason_is_the_same_by_hand_and_in_a_file(caller):
     told = load(caller, f"number,reason\n{B}, {reason} \n").get_json()
     assert told["rejected"] == 0
     assert entries(caller) == {A: (None, reason), B: (None, reason)}
+    put(caller, A, reason="\t=1")
+    load(caller, f"number,reason\n{C},\t=1\n")
+    assert caller.get(f"/v1/opt-outs/{A}/history").get_json()["data"][0]["evidence"]["reason"] == "=1"
+    assert entries(caller)[C] == (None, "=1")
     bad = load(caller, f'number,reason\n+14155550133,"a\tb"\n+14155550134,{"x" * 256}\n').get_json()
     assert [each["row"] for each in bad["rejects"]] == [2, 3]
     assert "U+0009" in bad["rejects"][0]["message"]

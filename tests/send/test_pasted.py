@@ -9,7 +9,7 @@ from smsapi.messages.models import messages
 from tests.support.api import LANDLINE, TO
 from tests.support.far_side import count_rows
 
-WRAPPED = ["\u202a{}\u202c", " {} ", "\u00a0{}\u00a0", "\u2068{}\u2069", "\u200e{}", "{}\ufeff", "\t{}\r\n", "\u2066{}"]
+WRAPPED = ["\u202a{}\u202c", " {} ", "\u00a0{}\u00a0", "\u2066{}\u2069", "\u3000{}", "\u200e{}", "{}\ufeff", "\t{}\r\n"]
 BLANK = [
     *(" ", "\n", "\r\n ", "\u200b", "\u2060", "\ufeff", "\u00ad", "\u3164", "\u2800", "\u00a0\u3000"),
     *("\u115f\u1160", "\uffa0", "\u180e", "\u034f", "\ufe0f", "\u2028", "\u202e\u202c", "\U000e0020", "\u061c"),

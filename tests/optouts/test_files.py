@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.api import LANDLINE, TO
 
-A, B, C = "+14155550131", "+14155550132", "+14155550139"
+A, B, C, D = "+14155550131", "+14155550132", "+14155550138", "+14155550139"
 FORMULAS = [
     '=HYPERLINK("https://example.com?"&A1;"open")',
     "+1 said so",
@@ -133,10 +133,11 @@ def test_a_reason_is_the_same_by_hand_and_in_a_file(caller):
     told = load(caller, f"number,reason\n{B}, {reason} \n").get_json()
     assert told["rejected"] == 0
     assert entries(caller) == {A: (None, reason), B: (None, reason)}
-    put(caller, A, reason="\t=1")
-    load(caller, f"number,reason\n{C},\t=1\n")
-    assert caller.get(f"/v1/opt-outs/{A}/history").get_json()["data"][0]["evidence"]["reason"] == "=1"
-    assert entries(caller)[C] == (None, "=1")
+    # What is dropped around a formula leaves it one, and so it is exported.
+    put(caller, C, reason="\t=1")
+    load(caller, f"number,reason\n{D},\t=1\n")
+    assert entries(caller)[C] == entries(caller)[D] == (None, "=1")
+    assert caller.get("/v1/opt-outs/export").text.count(",'=1,") == 2
     bad = load(caller, f'number,reason\n+14155550133,"a\tb"\n+14155550134,{"x" * 256}\n').get_json()
     assert [each["row"] for each in bad["rejects"]] == [2, 3]
     assert "U+0009" in bad["rejects"][0]["message"]

@@ -25,6 +25,7 @@ from smsapi.errors import InvalidInput, SmsapiError, StoreUnavailable
 from smsapi.ids import read_id, show_id
 from smsapi.log import configure_logging, is_logging_configured
 from smsapi.settings import read_settings
+from smsapi.sms.phone import unwrap_number
 
 _T = TypeVar("_T")
 _PAGE = 100
@@ -100,8 +101,8 @@ def _id_of(prefix: str) -> Callable[[click.Context, click.Parameter, str | None]
 
 def _sender(_context: click.Context, _option: click.Parameter, value: Any) -> Any:
     if isinstance(value, tuple):
-        return tuple(_check(read_sender, each) for each in value)
-    return None if value is None else _check(read_sender, value)
+        return tuple(_check(read_sender, unwrap_number(each)) for each in value)
+    return None if value is None else _check(read_sender, unwrap_number(value))
 
 
 def _countries(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:

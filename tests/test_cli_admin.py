@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -148,7 +148,13 @@ def test_rotating_keeps_the_old_key_for_the_overlap(run, run_json, app, make_cal
     assert (made["scopes"], made["client_id"]) == (["keys", "usage"], owner.client_id)
     for key in (owner.key, made["key"]):
         assert with_key(app, key).status_code == 200
-    run_json("keys", "rotate", owner.key_id, "--overlap-seconds", "0")
+    assert made["replaces"]["id"] == owner.key_id
+    seconds = datetime.fromisoformat(made["replaces"]["works_until"]) - datetime.fromisoformat(made["created_at"])
+    assert seconds == timedelta(seconds=60)
+    said = run("keys", "rotate", owner.key_id, "--overlap-seconds", "60").stderr
+    assert made["replaces"]["works_until"][:10] in said
+    assert f"To end it now: smsapi keys revoke {owner.key_id}\n" in said
+    assert "has stopped working" in run("keys", "rotate", owner.key_id, "--overlap-seconds", "0").stderr
     assert with_key(app, owner.key).status_code == 401
     assert with_key(app, made["key"]).status_code == 200
     again = run("keys", "rotate", owner.key_id)

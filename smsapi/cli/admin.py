@@ -338,7 +338,15 @@ def revoke_key(*, key_id: UUID, cancel_scheduled: bool) -> None:
 def rotate_key(*, key_id: UUID, overlap_seconds: int, as_json: bool) -> None:
     """Replace the key KEY_ID by a new one like it, and show that one, this once."""
     with open_database() as store, store.transaction() as connection:
-        key, secret = service.rotate_key(
-            connection, datetime.now(UTC), key_id, client_id=None, overlap_seconds=overlap_seconds
-        )
-    _print_key(present_key(key), secret, as_json=as_json)
+        now = datetime.now(UTC)
+        key, secret = service.rotate_key(connection, now, key_id, client_id=None, overlap_seconds=overlap_seconds)
+        ends_at = service.get_key(connection, key_id, client_id=None).ends_at or now
+    old, until = show_id("key", key_id), rfc3339(ends_at)
+    replaces = {"replaces": {"id": old, "works_until": until}} if as_json else {}
+    _print_key(present_key(key) | replaces, secret, as_json=as_json)
+    if as_json:
+        return
+    if ends_at <= now:
+        click.echo(f"The old key, {old}, has stopped working.", err=True)
+    else:
+        click.echo(f"The old key, {old}, works until {until}. To end it now: smsapi keys revoke {old}", err=True)

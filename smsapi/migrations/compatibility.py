@@ -32,6 +32,11 @@ class SchemaState(Enum):
         """Return whether this version may work on such a schema."""
         return self in {SchemaState.CURRENT, SchemaState.NEWER_AND_USABLE}
 
+    @property
+    def is_own(self) -> bool:
+        """Return whether it is the one that this version was written for."""
+        return self is SchemaState.CURRENT
+
 
 def read_schema_state(database: Database, scripts: ScriptDirectory) -> SchemaState:
     """Return how the schema of this database stands to the steps that this version knows."""

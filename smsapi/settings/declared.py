@@ -231,7 +231,8 @@ class Settings(ConnectionSettings):
     limit_send: str = setting(
         "SMSAPI_LIMIT_SEND",
         parsers.limit_list,
-        "Sends of one client. A client may have its own.",
+        "Sends of one client. A limit is a bucket that is refilled evenly: of `600 per minute` 600 may come at once, "
+        "and then ten a second. A client may have its own.",
         default="600 per minute",
     )
     limit_key: str = setting(

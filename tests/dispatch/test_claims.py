@@ -21,6 +21,8 @@ from smsapi.app import build_deps
 from smsapi.dispatch.claims import claim_to_send
 from smsapi.messages.flows import find_work
 from smsapi.settings import read_settings
+
+pytestmark = pytest.mark.both_stores
 world = build_deps(
     read_settings(
         {},

@@ -101,3 +101,23 @@ def test_serve_says_that_it_listens_where_and_that_it_has_stopped(environ, sqlit
         assert served.lines("server_stopped") == []
         assert served.stop() == 0
         assert len(served.lines("server_stopped")) == 1
+
+
+def test_what_killed_services_left_of_their_metrics_is_removed_and_nothing_of_the_living(environ, tmp_path):
+    environ = {**environ, "TMPDIR": str(tmp_path), "SMSAPI_WORKERS": "2"}
+    living = {**environ, "SMSAPI_BIND": f"127.0.0.1:{free_port()}"}
+
+    def directories():
+        return set(tmp_path.glob("smsapi-metrics-*"))
+
+    with serving(living):
+        (of_living,) = directories()
+        with serving(environ) as killed:
+            (left,) = directories() - {of_living}
+            killed.kill()
+            assert directories() == {of_living, left}
+        with serving(environ) as again:
+            (own,) = directories() - {of_living}
+            assert own != left
+            assert again.stop() == 0
+        assert directories() == {of_living}

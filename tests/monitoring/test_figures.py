@@ -105,6 +105,8 @@ def copy(world, table, count, **made):
     chosen = ", ".join({"id": NEW_ID[own], **made}.get(name, f"{table.name}.{name}") for name in columns)
     source = f"FROM {table.name}, {NUMBERS[own]}"
     with world.database.transaction() as connection:
+        if own:  # on a busy machine it may take longer than a statement may
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(
             text(f"INSERT INTO {table.name} ({', '.join(columns)}) SELECT {chosen} {source}"), {"count": count}
         )

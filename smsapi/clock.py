@@ -1,5 +1,6 @@
 """Time as a dependency, so that no test sleeps to see time pass."""
 
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -7,6 +8,17 @@ from typing import Final, Protocol
 
 # CLOCK_MONOTONIC stops while a Linux host is suspended, and what others hold for over by then would seem to be held on.
 _COUNTER: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+# RFC 3339 section 5.6, with T and Z in either case. Not taken are a space for the T, which only a note there allows,
+# and the second 60, which no clock of ours can show.
+RFC3339: Final = (
+    r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?"
+    r"([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+)
+_WRITTEN: Final = re.compile(RFC3339, re.ASCII)
+_SECONDS: Final = len("2026-12-24T18:00:00")
+_DAY: Final = timedelta(days=1)
 
 
 def elapsed() -> float:
@@ -94,3 +106,24 @@ class ManualClock:
 def rfc3339(moment: datetime) -> str:
     """Return the moment as RFC 3339 in UTC with milliseconds and a ``Z``."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def read_rfc3339(written: str) -> datetime:
+    """Return the moment that a text says, aware, in UTC; what is finer than a microsecond is left out.
+
+    This is the one reader of times from outside. Raises ValueError, with a sentence for the caller, for everything
+    that RFC 3339 does not know (ISO 8601 has many more forms), for a second 60, and for a day that no calendar has.
+    """
+    found = _WRITTEN.fullmatch(written)
+    if found is None:
+        raise ValueError("Must be a time in RFC 3339 with its offset, such as 2026-12-24T18:00:00Z.")
+    seconds, fraction, offset = written[:_SECONDS], (found[4] or "")[:7], found[5]
+    try:
+        moment = datetime.fromisoformat(
+            f"{seconds.upper()}{fraction.ljust(7, '0') if fraction else ''}{offset.upper()}"
+        )
+        # Within a day of the calendar's ends the change to another zone would overflow later, far from here.
+        moment - _DAY, moment + _DAY
+        return moment.astimezone(UTC)
+    except (OverflowError, ValueError):
+        raise ValueError("Must be a day of the calendar, and not at the calendar's ends.") from None

@@ -226,6 +226,11 @@ def _never_raising(level: str) -> Any:
     return type("NeverRaisingLogger", (filtering,), {"_proxy_to_logger": proxy_to_logger})
 
 
+# One list for all of the process: a logger that was used before keeps it, and so follows when logging is configured
+# again.
+_chain: list[structlog.typing.Processor] = []
+
+
 def configure_logging(level: str = "info", *, on_error: ErrorListener | None = None) -> None:
     """Send our events, and those of the libraries, as JSON lines to stderr from this level up.
 
@@ -233,8 +238,9 @@ def configure_logging(level: str = "info", *, on_error: ErrorListener | None = N
     made, is dropped and counted (:mod:`smsapi.logsink`).
     """
     sink = LogSink(sys.stderr)
+    _chain[:] = [*_processors(on_error), _render]
     structlog.configure(
-        processors=[*_processors(on_error), _render],
+        processors=_chain,
         wrapper_class=_never_raising(level),
         logger_factory=lambda *_: sink,
         cache_logger_on_first_use=True,

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 import requests
 
-from smsapi.log import configure_logging
+from smsapi.log import configure_logging, get_logger
 from smsapi.logsink import LogSink, count_dropped_with, read_log_trouble
 from smsapi.plivo.simulator.faults import Rule
 from tests.conftest import eventually
@@ -283,3 +283,14 @@ def test_no_thread_ends_where_what_is_said_of_a_failure_raises_as_well(tmp_path)
         check=False,
     )
     assert done.stdout == "alive\n", done.stderr
+
+
+def test_a_logger_that_was_used_before_follows_when_logging_is_configured_again():
+    used, errors = get_logger(), []
+    used.info("it_happened")
+    try:
+        configure_logging("info", on_error=errors.append)
+        used.error("it_happened_again", exc_info=ValueError("x"))
+    finally:
+        configure_logging("info")
+    assert [str(error) for error in errors] == ["x"]

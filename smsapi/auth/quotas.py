@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 from smsapi.auth.guard import caller_or_none, missing_scope
 from smsapi.auth.shares import COUNTING_TEXTS, HOUR, client_identity, key_identity, limit_text, number_identity
 from smsapi.errors import IdempotencyKeyInvalid, SmsapiError
-from smsapi.sms.phone import InvalidNumber, parse_number
+from smsapi.sms.phone import InvalidNumber, parse_number, unwrap_number
 from smsapi.web.body import read_json
 from smsapi.web.context import deps
 from smsapi.web.idempotency import read_key
@@ -119,6 +119,6 @@ def _number() -> str:
     try:
         body = read_json()
         to = body.get("to") if isinstance(body, dict) else None
-        return parse_number(to).e164 if isinstance(to, str) else ""
+        return parse_number(unwrap_number(to)).e164 if isinstance(to, str) else ""
     except (SmsapiError, HTTPException, InvalidNumber):
         return ""  # the view says what is wrong with it

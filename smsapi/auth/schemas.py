@@ -12,7 +12,7 @@ from smsapi.auth.quotas import POLICIES
 from smsapi.settings.parsers import limit_list
 from smsapi.sms.phone import is_country
 from smsapi.sms.sender import InvalidSender, classify_sender
-from smsapi.web.fields import Line, Moment, Several, StrictSchema, Truth, Whole
+from smsapi.web.fields import BodySchema, Line, Moment, Pasted, Several, StrictSchema, Truth, Whole
 
 MAX_OVERLAP_SECONDS = 30 * 86400
 MAX_WEIGHT = 100
@@ -49,7 +49,7 @@ def read_sender(value: str) -> str:
         raise ValidationError(str(error)) from None
 
 
-class SenderName(fields.String):
+class SenderName(Pasted):
     """The sender of a text: a number, a short code, or letters and digits; loads to its canonical form."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
@@ -82,7 +82,7 @@ class TokenOrder:
     scope: str | None
 
 
-class TokenOrderSchema(StrictSchema):
+class TokenOrderSchema(BodySchema):
     """An API key, traded for a token."""
 
     api_key = fields.String(required=True, validate=validate.Length(min=1, max=255))
@@ -117,7 +117,7 @@ class RevocationOrder:
     token: str
 
 
-class RevocationOrderSchema(StrictSchema):
+class RevocationOrderSchema(BodySchema):
     """A token, to be revoked (RFC 7009)."""
 
     token = fields.String(required=True)
@@ -129,7 +129,7 @@ class RevocationOrderSchema(StrictSchema):
         return RevocationOrder(data["token"])
 
 
-class EmptySchema(StrictSchema):
+class EmptySchema(BodySchema):
     """An empty object."""
 
 
@@ -177,7 +177,7 @@ class KeyOrder:
     expires_at: datetime | None
 
 
-class KeyOrderSchema(StrictSchema):
+class KeyOrderSchema(BodySchema):
     """A new API key."""
 
     name = Line(required=True, maximum=100)
@@ -198,7 +198,7 @@ class RotationOrder:
     overlap_seconds: int
 
 
-class RotationOrderSchema(StrictSchema):
+class RotationOrderSchema(BodySchema):
     """How long the old key goes on working."""
 
     overlap_seconds = Whole(minimum=0, maximum=MAX_OVERLAP_SECONDS, load_default=86400)
@@ -258,6 +258,12 @@ _RETENTION_DAYS = (
 )
 
 
+def _check_keyword(value: str) -> None:
+    # Only letters and digits are compared, so that nothing would ever match it.
+    if not any(map(str.isalnum, value)):
+        raise ValidationError("Must have a letter or a digit: signs alone are never taken for a word.")
+
+
 def _client_fields() -> dict[str, Any]:
     return {
         "default_sender": SenderName(allow_none=True),
@@ -265,7 +271,9 @@ def _client_fields() -> dict[str, Any]:
         "allowed_countries": Several(fields.String(validate=check_country), allow_none=True, maximum=250),
         "limits": fields.Nested(LimitsSchema),
         "weight": Whole(minimum=1, maximum=MAX_WEIGHT, metadata={"description": _WEIGHT}),
-        "optout_keywords": Several(Line(maximum=40), maximum=50, metadata={"description": _OPTOUT_KEYWORDS}),
+        "optout_keywords": Several(
+            Line(maximum=40, also=[_check_keyword]), maximum=50, metadata={"description": _OPTOUT_KEYWORDS}
+        ),
         "retention_days": Whole(
             minimum=0,
             maximum=LONGEST_RETENTION_DAYS,
@@ -275,7 +283,7 @@ def _client_fields() -> dict[str, Any]:
     }
 
 
-class ClientOrderSchema(StrictSchema.from_dict(_client_fields())):  # type: ignore[misc]
+class ClientOrderSchema(BodySchema.from_dict(_client_fields())):  # type: ignore[misc]
     """A new client. Senders: null for its default sender alone; countries: null for no restriction of its own."""
 
     name = Line(required=True, maximum=100)

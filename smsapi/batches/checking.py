@@ -119,6 +119,7 @@ class Checker:
         self._prices = prices
         self._now = now
         self._seen = Seen()
+        self._used = frozenset(terms.template.names)
         caps = (settings.gsm7_max_units, settings.ucs2_max_units)
         # smart_encoding may leave characters out. Others have at least one unit each.
         self._longest = LONGEST_TEXT if message.smart_encoding else max(caps)
@@ -126,6 +127,9 @@ class Checker:
 
     def check(self, row: Given | Broken) -> Good | Reject | None:
         """Return the row as it would be sent, or why it cannot be; None where its number was taken before."""
+        if isinstance(row, Given) and row.short is not None and not row.variables.keys() >= self._used:
+            # Where the cells that are not there are of no use, the row is as good as any.
+            row = Broken(row.row, row.to, row.short)
         if isinstance(row, Broken):
             return _reject(row.row, row.value, INVALID_ROW, row.message)
         try:

@@ -123,5 +123,8 @@ def refuse_contradiction(body: Mapping[str, Any], given: Mapping[str, str]) -> N
     for name, text in given.items():
         field = _IN_QUERY[name]
         typed = isinstance(field, JsonText) or getattr(field, "from_text", False)
-        if body.get(name, _DEFAULTS[name]) != (orjson.loads(text) if typed else text):
+        said = orjson.loads(text) if typed else text
+        # What is null is not given.
+        default = _DEFAULTS[name]
+        if (default if body.get(name) is None else body[name]) != (default if said is None else said):
             raise InvalidInput.at(f"/{name}", "The query says another thing of it than the body.")

@@ -24,6 +24,7 @@ from smsapi.batches.pieces import PIECE, Pieces
 from smsapi.batches.present import present_batch
 from smsapi.batches.reading import Rows
 from smsapi.batches.store import add_batch, change_batch, counts_of, start_counts
+from smsapi.batches.template import no_column
 from smsapi.deps import Deps
 from smsapi.errors import (
     BatchRejected,
@@ -268,7 +269,7 @@ def _require_columns(terms: Terms, rows: Rows) -> None:
     if rows.columns is None:
         return
     if missing := [name for name in terms.template.names if name not in rows.columns]:
-        raise InvalidInput.at("/text", f"The file has no column for {{{{{missing[0]}}}}}.")
+        raise InvalidInput.at("/text", no_column(missing[0], rows.columns))
 
 
 def _end(world: Deps, asked: Asked, source: Source, pieces: Pieces) -> Answer:

@@ -19,12 +19,16 @@ class BatchOrder:
 
 
 class Given(NamedTuple):
-    """One recipient as it was written. ``row`` is its number as the caller counts."""
+    """One recipient as it was written. ``row`` is its number as the caller counts.
+
+    Of a row of a CSV that ends early ``short`` says so; it has no variable for the cells that are not there.
+    """
 
     row: int
     to: str
     variables: dict[str, str | None]
     reference: str | None
+    short: str | None = None
 
 
 class Broken(NamedTuple):

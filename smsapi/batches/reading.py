@@ -1,26 +1,19 @@
 """Recipients out of the bytes of a body: CSV, lines of JSON, or a list of JSON; a piece at a time."""
 
-import csv
 import json
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import orjson
 
 from smsapi.batches.orders import Broken, Given
+from smsapi.csvfiles import LONGEST_LINE, CsvFile, count_of_cells, restore, split_lines
 from smsapi.errors import InvalidInput
+from smsapi.sms.phone import unwrap_number
+from smsapi.sms.text import plain_name, without_mark
 
-# Of a line, and of a row of a CSV, which may have several. No text is longer.
-LONGEST_LINE: Final = 64 * 1024
-# More than any list has, and few enough for each row to be looked through.
-MOST_COLUMNS: Final = 1_000
-_DELIMITERS: Final = (",", ";", "\t")
-_QUOTED: Final = re.compile(r'"[^"]*"')
 _MEMBERS: Final = frozenset({"to", "vars", "reference"})
-_BOM: Final = "\ufeff"
 
 
 class Written(str):
@@ -46,76 +39,27 @@ class CsvRows:
     """The rows of a CSV with a header. A fault of the file is an InvalidInput that names the row it is in."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._row = 0
-        self._length = 0
-        lines = self._lines(pieces)
-        first = next((line for line in lines if self._has_words(line)), "")
-        delimiter = max(_DELIMITERS, key=_QUOTED.sub("", first).count)
-        self._records = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
-        self._names = self._header()
-        self.columns: Sequence[str] = [name for name in self._names if name != "to"]
+        self._file = CsvFile(pieces, "to", others=("reference",))
+        self._to = self._file.column("to")
+        self.columns: Sequence[str] = [name for place, name in enumerate(self._file.names) if place != self._to]
 
     def __iter__(self) -> Iterator[Given | Broken | None]:
         """Yield the rows; the header is row 1."""
-        names, width = self._names, len(self._names)
-        to, reference = names.index("to"), names.index("reference") if "reference" in names else None
-        while (cells := self._next()) is not None:
-            if not "".join(cells).strip():
+        names, to, reference = self._file.names, self._to or 0, self._file.column("reference")
+        for row in self._file:
+            if row is None:
                 yield None
-            elif len(cells) != width:
-                shown = cells[to].strip() if len(cells) > to else ""
-                yield Broken(self._row, shown, f"The row has {len(cells)} cells and the header {width}.")
-            else:
-                named = None if reference is None else cells[reference].strip() or None
-                yield Given(self._row, cells[to].strip(), dict(zip(names, cells, strict=True)), named)
-
-    def _header(self) -> Sequence[str]:
-        names = [name.strip() for name in self._next() or []]
-        if "to" not in names:
-            raise InvalidInput.at("", f"Row {self._row}, the header, must name the columns, and one of them to.")
-        if len(names) > MOST_COLUMNS:
-            raise InvalidInput.at("", f"Row {self._row}, the header, names more than {MOST_COLUMNS} columns.")
-        if doubled := sorted(name for name, count in Counter(names).items() if name and count > 1):
-            raise InvalidInput.at("", f"Row {self._row}, the header, names a column twice: {doubled[0][:64]}.")
-        return names
-
-    def _next(self) -> list[str] | None:
-        self._length = 0
-        try:
-            cells = next(self._records, None)
-        except csv.Error as error:
-            raise self._fault(_said_of(error)) from None
-        self._row += 1
-        return cells
-
-    def _has_words(self, line: str) -> bool:
-        if line.strip():
-            return True
-        self._row += 1
-        return False
-
-    def _lines(self, pieces: Iterable[bytes]) -> Iterator[str]:
-        for number, line in enumerate(_split(pieces)):
-            if len(line) > LONGEST_LINE:
-                raise self._fault(f"is longer than {LONGEST_LINE} bytes")
-            try:
-                text = line.decode()
-            except UnicodeDecodeError:
-                raise self._fault("is not in UTF-8") from None
-            if "\0" in text:
-                raise self._fault("holds U+0000")
-            self._length += len(text)
-            if self._length > LONGEST_LINE:
-                raise self._fault(f"is longer than {LONGEST_LINE} characters: perhaps a quote in it is not closed")
-            # Excel begins a file in UTF-8 with a byte order mark.
-            yield text if number else text.removeprefix(_BOM)
-
-    def _fault(self, said: str) -> InvalidInput:
-        return InvalidInput.at("", f"Row {self._row + 1} {said}.")
-
-
-def _said_of(error: csv.Error) -> str:
-    return "has a quote that is not closed" if "unexpected end" in str(error) else f"is no CSV: {error}"
+                continue
+            number = unwrap_number(restore(row.cells[to]))
+            if row.fault is not None:
+                yield Broken(row.number, number, row.fault)
+                continue
+            named = None if reference is None else row.cells[reference].strip() or None
+            there = len(names) - row.missing
+            # Of the cells that are there only: a million short rows under a thousand columns would take minutes.
+            variables: dict[str, str | None] = dict(zip(names[:there], row.cells[:there], strict=True))
+            short = count_of_cells(there, len(names)) if row.missing else None
+            yield Given(row.number, number, variables, named, short)
 
 
 class JsonLines:
@@ -128,11 +72,11 @@ class JsonLines:
 
     def __iter__(self) -> Iterator[Given | Broken | None]:
         """Yield the rows. A line that is too long is an InvalidInput, any other fault concerns its row alone."""
-        for row, line in enumerate(_split(self._pieces), start=1):
+        for row, line in enumerate(split_lines(self._pieces), start=1):
             if len(line) > LONGEST_LINE:
                 raise InvalidInput.at("", f"Row {row} is longer than {LONGEST_LINE} bytes.")
-            text = line.strip()
-            yield _of_line(row, text.removeprefix(b"\xef\xbb\xbf") if row == 1 else text) if text else None
+            text = without_mark(line.strip()) if row == 1 else line.strip()
+            yield _of_line(row, text) if text else None
 
 
 class JsonList:
@@ -181,7 +125,8 @@ def _recipient(row: int, value: Any) -> Given | Broken:
     to = value.get("to")
     if fault := _fault_of(value):
         return Broken(row, to if isinstance(to, str) else "", fault)
-    return Given(row, str(to), value.get("vars") or {}, value.get("reference"))
+    variables = {plain_name(name): each for name, each in (value.get("vars") or {}).items()}
+    return Given(row, unwrap_number(str(to)), variables, value.get("reference"))
 
 
 def _fault_of(value: dict[str, Any]) -> str | None:
@@ -193,7 +138,16 @@ def _fault_of(value: dict[str, Any]) -> str | None:
         (reference is not None and not _is_text(reference), "reference must be a text, and not an empty one."),
         (variables is not None and not _are_variables(variables), "vars must be an object of texts and numbers."),
     )
-    return next((said for is_so, said in faults if is_so), None)
+    return next((said for is_so, said in faults if is_so), None) or _twice(variables or {})
+
+
+def _twice(variables: Mapping[str, Any]) -> str | None:
+    """Return what is wrong where two names are the same once they are composed."""
+    names = Counter(map(plain_name, variables))
+    if len(names) == len(variables):
+        return None
+    doubled = next((name for name, count in names.items() if count > 1), None)
+    return None if doubled is None else f"vars names a variable twice: {doubled[:64]}."
 
 
 def _is_text(value: Any) -> bool:
@@ -202,17 +156,3 @@ def _is_text(value: Any) -> bool:
 
 def _are_variables(value: Any) -> bool:
     return isinstance(value, dict) and all(each is None or isinstance(each, str) for each in value.values())
-
-
-def _split(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the lines with their ends; one that is longer than any may be is given up early, as far as it came."""
-    rest = b""
-    for piece in pieces:
-        lines = (rest + piece).split(b"\n")
-        rest = lines.pop()
-        for line in lines:
-            yield line + b"\n"
-        if len(rest) > LONGEST_LINE:
-            break
-    if rest:
-        yield rest

@@ -23,6 +23,7 @@ from smsapi.batches.schemas import BatchSchema
 from smsapi.batches.views import blueprint
 from smsapi.deps import Deps
 from smsapi.errors import BodyIncomplete, BodyTooLarge, MalformedRequest, SmsapiError, Unavailable, UnsupportedMediaType
+from smsapi.sms.text import without_mark
 from smsapi.web.body import load, load_query, refuse_other_charsets
 from smsapi.web.context import deps, request_id, to_response
 from smsapi.web.idempotency import Claim, claim_of, read_key
@@ -73,7 +74,8 @@ def create_batch() -> Response:
 
     As `application/json` the recipients are in the body, at most 10,000 and 8 MiB, unpacked; the query need say
     nothing, and what it says may not contradict the body. As `text/csv` (a header row with `to`; every other column is
-    a variable, and `reference` is the row's reference too; separated by comma, semicolon or tab) and as
+    a variable, and `reference` is the row's reference too; separated by comma, semicolon or tab; the names `to` and
+    `reference` in any case) and as
     `application/x-ndjson` (a recipient a line, at most 64 KiB) the body is read as it comes, up to
     SMSAPI_BATCH_MAX_ROWS rows, 64 MiB and SMSAPI_UPLOAD_SECONDS, and `text` (required then) and the other fields are in
     the query; `metadata` and `dlt` are JSON texts there. `Content-Encoding: gzip` is taken, up to 512 MiB unpacked.
@@ -205,7 +207,7 @@ def _in_file(body: Body) -> tuple[BatchOrder, _Source]:
 
 def _in_json(body: Body) -> tuple[BatchOrder, _Source]:
     load_query(_beside, dict)
-    text = b"".join(body)
+    text = without_mark(b"".join(body))
     if text.count(b",") + text.count(b"[") + text.count(b"{") > _MOST_VALUES:
         raise BodyTooLarge(f"The JSON has more than {_MOST_VALUES} values.")
     value = _json_of(text)

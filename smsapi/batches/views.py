@@ -1,9 +1,6 @@
 """The blueprint ``batches``: how a batch stands, what of it was refused, and calling it off."""
 
-import csv
-import io
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
@@ -18,6 +15,7 @@ from smsapi.batches import progress, schemas, store
 from smsapi.batches.models import Batch
 from smsapi.batches.present import present_batch
 from smsapi.batches.store import Reject
+from smsapi.csvfiles import write_row
 from smsapi.deps import Deps
 from smsapi.errors import NotFound
 from smsapi.messages.lanes import name_of
@@ -41,9 +39,6 @@ blueprint = Blueprint("batches", __name__)
 _CSV: Final = "text/csv"
 _EXPORT_PAGE: Final = 1_000
 _COLUMNS: Final = ("row", "value", "code", "message")
-# With these at its beginning a spreadsheet takes a cell for a formula.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
-_DIALLED: Final = re.compile(r"\+[0-9]+")
 _page_query = PageQuery()
 _message_query = schemas.BatchMessageQuerySchema()
 _reject_query = schemas.RejectQuerySchema()
@@ -204,17 +199,6 @@ def _all_rejects(world: Deps, batch: Batch) -> Iterator[Reject]:
 
 
 def _write_csv(rejects: Iterator[Reject]) -> Iterator[str]:
-    yield _written(_COLUMNS)
+    yield write_row(_COLUMNS)
     for reject in rejects:
-        yield _written([str(reject.row), *(_plain(cell) for cell in (reject.value, reject.code, reject.message))])
-
-
-def _plain(cell: str) -> str:
-    # A number in its usual form is what it seems, and may be read in again as it is.
-    return f"'{cell}" if cell.startswith(_FORMULA) and not _DIALLED.fullmatch(cell) else cell
-
-
-def _written(cells: Sequence[str]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\r\n").writerow(cells)
-    return line.getvalue()
+        yield write_row((str(reject.row), reject.value, reject.code, reject.message))

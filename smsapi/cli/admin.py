@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import click
@@ -25,10 +25,15 @@ from smsapi.errors import InvalidInput, SmsapiError, StoreUnavailable
 from smsapi.ids import read_id, show_id
 from smsapi.log import configure_logging, is_logging_configured
 from smsapi.settings import read_settings
+from smsapi.sms.phone import unwrap_number
 
 _T = TypeVar("_T")
 _PAGE = 100
 _NAME_LENGTH = 100  # as the API's rule
+LATER_SCHEMA: Final = (
+    "The database has the schema of a later version of smsapi, which this version may not use. "
+    "Run that version, or a later one; going back takes a backup from before the upgrade."
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the API would.")
 
 
@@ -40,13 +45,34 @@ def open_database(*, current: bool = True) -> Iterator[Database]:
         configure_logging("warning")
     store = Database(read_settings().database_url)
     try:
-        if current and not migrations.is_current(store):
-            raise SmsapiError("The database has not the schema of this version. Run: smsapi db upgrade")
+        _require_utf8(store)
+        if current:
+            _require_usable_schema(store)
         yield store
     except (StoreUnavailable, OperationalError, InterfaceError) as error:
         raise SmsapiError(f"The database of SMSAPI_DATABASE_URL cannot be used: {_first_line(error)}") from None
     finally:
         store.close()
+
+
+def _require_utf8(store: Database) -> None:
+    if not store.is_postgresql:
+        return
+    with store.read() as connection:
+        encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding != "UTF8":
+        raise SmsapiError(
+            f"The database of SMSAPI_DATABASE_URL is encoded in {encoding}, which cannot hold every text. "
+            "Make one by: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+        )
+
+
+def _require_usable_schema(store: Database) -> None:
+    state = migrations.schema_state(store)
+    if state is migrations.SchemaState.NEWER:
+        raise SmsapiError(LATER_SCHEMA)
+    if not state.is_usable:
+        raise SmsapiError("The database has not the schema of this version. Run: smsapi db upgrade")
 
 
 def _first_line(error: Exception) -> str:
@@ -70,6 +96,12 @@ def database() -> None:
 def upgrade() -> None:
     """Bring the schema to this version; safe to run again, and from several places at once."""
     with open_database(current=False) as store:
+        state = migrations.schema_state(store)
+        if state is migrations.SchemaState.NEWER:
+            raise SmsapiError(LATER_SCHEMA)
+        if state is migrations.SchemaState.NEWER_AND_USABLE:
+            click.echo("The database has the schema of a later version, which this version may use.")
+            return
         migrations.upgrade(store)
     click.echo("The database is up to date.")
 
@@ -100,8 +132,8 @@ def _id_of(prefix: str) -> Callable[[click.Context, click.Parameter, str | None]
 
 def _sender(_context: click.Context, _option: click.Parameter, value: Any) -> Any:
     if isinstance(value, tuple):
-        return tuple(_check(read_sender, each) for each in value)
-    return None if value is None else _check(read_sender, value)
+        return tuple(_check(read_sender, unwrap_number(each)) for each in value)
+    return None if value is None else _check(read_sender, unwrap_number(value))
 
 
 def _countries(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:

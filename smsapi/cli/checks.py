@@ -49,9 +49,13 @@ def _check_database(patient: Patient) -> Verdict:
 
 def _check_migrations(_patient: Patient) -> Verdict:
     with open_database(current=False) as store:
-        if not migrations.is_current(store):
-            return failed("the schema is not that of this version.", "Run: smsapi db upgrade")
-    return passed("the schema is that of this version")
+        state = migrations.schema_state(store)
+    if state is migrations.SchemaState.NEWER:
+        return failed("the schema is that of a later version, which this one may not use.", "Run that version.")
+    if not state.is_usable:
+        return failed("the schema is not that of this version.", "Run: smsapi db upgrade")
+    is_current = state is migrations.SchemaState.CURRENT
+    return passed(f"the schema is that of {'this version' if is_current else 'a later version, which this may use'}")
 
 
 def _check_redis(patient: Patient) -> Verdict:

@@ -5,7 +5,7 @@ import click
 from smsapi.cli.admin import as_json, open_database, print_json
 from smsapi.cli.offline import working_on
 from smsapi.privacy.service import Erased, erase_number
-from smsapi.sms.phone import InvalidNumber, read_number
+from smsapi.sms.phone import InvalidNumber, read_number, unwrap_number
 
 
 @click.group()
@@ -15,7 +15,7 @@ def privacy() -> None:
 
 def _number(_context: click.Context, _option: click.Parameter, value: str) -> str:
     try:
-        return read_number(value)
+        return read_number(unwrap_number(value))
     except InvalidNumber as error:
         raise click.BadParameter(str(error)) from None
 

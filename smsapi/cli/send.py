@@ -14,8 +14,9 @@ from smsapi.cli.calling import EXIT_LATER, Answer, Service, address, ask_until, 
 
 def _text(_context: click.Context, _option: click.Parameter, value: str) -> str:
     try:
-        # As bytes: what a locale makes of them is not what was meant. The line end is the shell's.
-        text = sys.stdin.buffer.read().decode() if value == "-" else value
+        # As bytes: what a locale makes of them is not what was meant. A byte order mark is the editor's, the line end
+        # the shell's.
+        text = sys.stdin.buffer.read().decode("utf-8-sig") if value == "-" else value
         text.encode()
     except UnicodeError:
         raise click.BadParameter("is not valid UTF-8") from None

@@ -4,9 +4,10 @@ Nothing else of ours is loaded here: it would be loaded twice, which takes longe
 """
 
 import os
+import signal
 import sys
 import tempfile
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import click
 
@@ -14,6 +15,8 @@ from smsapi.cli.addresses import split_bind
 
 # The directory of metrics that was made here, which whoever runs last removes.
 OWN_METRICS_DIR = "SMSAPI_OWN_METRICS_DIR"
+# The signals by which an orchestrator, or Ctrl-C, stops a service.
+STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 @click.command()
@@ -50,5 +53,7 @@ def _share_metrics() -> None:
 
 
 def _become(*arguments: str) -> NoReturn:
+    # Until it handles them: one that comes in between is kept, and does not kill.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     # Without -P it would import from the directory that it is started in.
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "smsapi.cli.start", *arguments])  # noqa: S606 - ours alone
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "smsapi.cli.starting", *arguments])  # noqa: S606 - ours alone

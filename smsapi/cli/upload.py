@@ -17,10 +17,11 @@ from click.core import ParameterSource
 from smsapi.batches.arriving import MOST_ON_THE_WIRE
 from smsapi.cli.calling import Answer, Service
 from smsapi.cli.parcel import Parcel, TooLarge, pack
+from smsapi.sms.text import without_mark
 
 STDIN: Final = "-"
 FORMATS: Final = {"csv": "text/csv", "ndjson": "application/x-ndjson", "json": "application/json"}
-_SUFFIXES: Final = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "json"}
+_SUFFIXES: Final = {".csv": "csv", ".tsv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "json"}
 # While it is read the service says nothing, and what it reads last takes it a moment.
 _TIMEOUT_SECONDS: Final = 120.0
 # As they are named in the contract.
@@ -126,7 +127,7 @@ def _in_json(content: bytes, fields: Mapping[str, Any]) -> bytes:
     """Return the file with the options put in. What it holds stays as it was written, numbers too."""
     if len(content) > MOST_ON_THE_WIRE:
         raise TooLarge
-    text = content.removeprefix(b"\xef\xbb\xbf").strip()
+    text = without_mark(content).strip()
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError:

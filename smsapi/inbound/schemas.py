@@ -9,7 +9,7 @@ from marshmallow import ValidationError, fields, post_load, validate
 
 from smsapi.inbound.reading import LONGEST_ADDRESS, read_address
 from smsapi.inbound.service import Filter
-from smsapi.sms.phone import E164
+from smsapi.sms.phone import E164, unwrap_number
 from smsapi.web.fields import Moment, StrictSchema, no_control_characters
 from smsapi.web.pagination import Page, PageQuery
 
@@ -28,9 +28,9 @@ class Address(fields.String):
         super().__init__(validate=bounds, metadata={"description": _ADDRESS}, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
-        text = super()._deserialize(value, attr, data, **kwargs)
+        text = unwrap_number(super()._deserialize(value, attr, data, **kwargs))
         no_control_characters(text)
-        if text != text.strip() or (_NUMBER_LIKE.fullmatch(text) and not _FOUND.fullmatch(text)):
+        if _NUMBER_LIKE.fullmatch(text) and not _FOUND.fullmatch(text):
             raise ValidationError("Must be an E.164 number, its + as %2B, a short code, or a name.")
         return read_address(text) if 0 < len(text) <= LONGEST_ADDRESS else text
 

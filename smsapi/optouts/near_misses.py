@@ -16,26 +16,36 @@ _SUSPECT: Final = re.compile(
     r"|(remove|delete|block|lose|erase) (me|my|this|us)|take (me|us|my \w+) off|wrong (number|person)|piss off|fuck off"
     r"|(do not|don t|dont|never|cease|quit|end|cancel) (text|message|messaging|contact|sms|send|call|spam|bother)\w*"
     r"|(quit|end|cancel) (this|it|that|these|all|them|alerts?|subscription|my subscription)|spam\w*|harass\w*"
+    r"|stahp|cease|desist|discontinue|terminate|withdraw\w*( my)? consent|no (thanks|thank (you|u)|thx)"
+    r"|(do not|don t|dont) want"
     r"|arret\w*|desabonn\w*|desinscri\w*|plus de (sms|messages?)|laissez moi|ne plus recevoir|revoqu\w*"
-    r"|dejen? de|no mas|darme de baja|borr(ar|en)me|desuscri\w*|no me (envie|mande|escrib|moleste)\w*|revoc\w*"
-    r"|abmeld\w*|abbestell\w*|austrag\w*|keine (sms|nachrichten|werbung)|nicht mehr|widerruf\w*|lasst mich in ruhe"
+    r"|ne m (envoyez|ecrivez|contactez) plus|ca suffit"
+    r"|dejen? de|no (mas|quiero)|darme de baja|borr(ar|en)me|desuscri\w*|no me (envie|mande|escrib|moleste)\w*|revoc\w*"
+    r"|abmeld\w*|abbestell\w*|austrag\w*|keine (sms|nachrichten|werbung)|nicht mehr|widerruf\w*"
+    r"|lass(t|en sie)? mich in ruhe"
     r"|pare de|parem de|nao (envi|mand|quero)\w*|cancelar|sair da lista|descadastr\w*|revog\w*"
-    r"|remov(a|am) me|me remov\w*"
-    r"|disiscriv\w*|smett\w*|basta|non (scriv|mand|invi|voglio)\w*|cancell(a|at)emi"
+    r"|remov(a|am) me|me (remov|tir)\w*"
+    r"|disiscriv\w*|smett\w*|basta|non (scriv|mand|invi|voglio)\w*|cancell(a|at)emi|toglie(rmi|temi)|toglimi"
     r"|afmeld\w*|uitschrijv\w*|schrijf me uit|geen (sms|berichten)|niet meer|intrekk\w*)\b"
 )
-# What speakers of other languages send to stop; TD is China's own word for it, TC Vietnam's.
+# What speakers of other languages send to stop; T and TD are China's own words for it, TC is Vietnam's,
+# RET and RED are Turkey's.
 _ELSEWHERE: Final = re.compile(
-    r"\b(td|tc|стоп|отпис\w*|прекрат\w*|отмена|зупин\w*|відпис\w*|спри|avbryt\w*|avsluta|avregistrer\w*|lopeta"
+    r"\b(td|tc|ret|стоп|хватит|не (пиш|присыл|надо|звон)\w*"
+    r"|отпис\w*|прекрат\w*|отмена|зупин\w*|відпис\w*|спри|avbryt\w*|avsluta|avregistrer\w*|lopeta"
     r"|peruuta|rezygnuj\w*|wypisz\w*|odhlas\w*|zrusit|leiratkoz\w*|dezabon\w*|odjav\w*|iptal|dur|durdur\w*|berhenti"
     r"|huy|διακοπη|διαγραφη)\b"
 )
 # Scripts without spaces between words, or whose vowels are marks: looked for in the text as it came.
 _STOP_SIGNS: Final = re.compile(
-    r"[🛑🚫⛔✋🖐🤚🙅🔕📵🚷⏹✖❌]"
-    r"|停止|退订|退訂|取消订阅|取消訂閱|解除|수신거부|수신 거부|그만|توقف|[إا]يقاف|[إا]لغاء|\bقف\b"
+    r"[🛑🚫⛔✋🖐🤚🙅🔕📵🚷⏹✖❌🖕👎]"
+    # With a sign or a digit in place of a letter; plain words have no signs.
+    r"|(?<!\w)(?i:[s$5][t7][o0]+p)(?!\w)"
+    r"|停|取消|不要再|やめて|中止|退订|退訂|解除|수신거부|수신 거부|그만|كفى|توقف|[إا]يقاف|[إا]لغاء|\bقف\b"
     r"|הסר|עצור|रोक|बंद|หยุด|ยกเลิก"
 )
+# Words that mean something else within a sentence.
+_ALONE: Final = frozenset({"t", "red", "halt", "enough", "genug", "chega", "block", "blocked"})
 _POLITE: Final = re.compile(
     r"\b(please|pls|plz|thanks|thank (you|u)|thx|now|asap|immediately|bitte|danke|sofort|por favor|gracias|obrigad[oa]"
     r"|svp|stp|merci|s il (vous|te) plait|per (favore|piacere)|grazie|al(s|stu)blieft|aub|dank (je|u)|ok|okay"
@@ -104,6 +114,8 @@ def may_ask_to_stop(plain: str) -> bool:
     if _SUSPECT.search(plain) or _ELSEWHERE.search(plain):
         return True
     words = plain.split()
+    if plain in _ALONE:
+        return True
     rest = [word for word in _POLITE.sub(" ", plain).split() if not word.isdecimal()]
     if " ".join(rest) in _KEYWORDS or not _JOINED.isdisjoint({"".join(rest), "".join(words)}):
         return True

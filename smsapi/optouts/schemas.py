@@ -7,7 +7,7 @@ from marshmallow import ValidationError, fields, post_load, validate, validates_
 
 from smsapi.auth.schemas import SenderName
 from smsapi.optouts.models import SCOPES, SOURCES
-from smsapi.web.fields import Line, StrictSchema
+from smsapi.web.fields import BodySchema, Line, StrictSchema
 
 _SCOPE = "`client`: from all senders of the client. `sender`: from `from` alone."
 
@@ -21,10 +21,10 @@ class OptOutOrder:
     sender: str | None = None
 
 
-class OptOutOrderSchema(StrictSchema):
+class OptOutOrderSchema(BodySchema):
     """Why, and whom it stops."""
 
-    reason = Line()
+    reason = Line(trimmed=True, metadata={"description": "White space around it is dropped."})
     scope = fields.String(validate=validate.OneOf(SCOPES), metadata={"description": _SCOPE})
     from_ = SenderName(
         data_key="from",

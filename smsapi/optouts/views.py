@@ -16,7 +16,7 @@ from smsapi.ids import show_id
 from smsapi.optouts import files, ledger, schemas
 from smsapi.optouts.models import OptOut, Proof, Scope
 from smsapi.web.answers import answer
-from smsapi.web.body import load_optional_body, load_query, read_text_body
+from smsapi.web.body import load_optional_body, load_query, read_raw_body
 from smsapi.web.context import deps, to_response
 from smsapi.web.fields import StrictSchema
 from smsapi.web.operations import operation
@@ -209,10 +209,10 @@ def _sender_of(world: Deps, who: Caller, order: schemas.OptOutOrder) -> str | No
     return sender
 
 
-def _read_csv_body() -> str:
+def _read_csv_body() -> bytes:
     if request.mimetype != _CSV:
         raise UnsupportedMediaType("The body must be CSV: send Content-Type: text/csv, in UTF-8.")
-    return read_text_body()
+    return read_raw_body()
 
 
 def present_opt_out(entry: OptOut) -> dict[str, Any]:

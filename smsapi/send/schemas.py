@@ -13,17 +13,17 @@ from smsapi.messages.schemas import CATEGORIES, ENCODINGS, PriceSchema
 from smsapi.send.after import OUTCOMES, Outcome
 from smsapi.send.order import Order
 from smsapi.sms.phone import InvalidNumber, parse_number
-from smsapi.web.fields import Line, Moment, Pairs, StrictSchema, Truth, Whole
+from smsapi.sms.text import NOT_IN_TEXT, is_blank
+from smsapi.web.fields import BodySchema, Line, Moment, Pairs, Pasted, StrictSchema, Truth, Whole
 
 # Longer than any cap that SMSAPI_GSM7_MAX_UNITS allows; what is shorter and still too long is text_too_long.
 _MAX_TEXT = 100_000
-_NOT_IN_TEXT = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _AMOUNT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
 ON_UNKNOWN = ("reconcile", "resend", "hold")
 _DLT_CATEGORIES = ("transactional", "promotional", "service_implicit", "service_explicit")
 
 
-class Recipient(fields.String):
+class Recipient(Pasted):
     """A number to text: E.164, and possible in its country; loads to its canonical form."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
@@ -34,8 +34,14 @@ class Recipient(fields.String):
 
 
 def _printable(value: str) -> None:
-    if found := _NOT_IN_TEXT.search(value):
+    if found := NOT_IN_TEXT.search(value):
         raise ValidationError(f"Must not contain control characters but line ends (U+{ord(found.group()):04X}).")
+
+
+def _visible(value: str) -> None:
+    # What is empty, or has a control character, is told of already.
+    if value and is_blank(value) and NOT_IN_TEXT.search(value) is None:
+        raise ValidationError("Must have a character that can be seen, not only white space and invisible ones.")
 
 
 class Amount(fields.Field[Decimal]):
@@ -52,7 +58,7 @@ class Amount(fields.Field[Decimal]):
         return Decimal(text)
 
 
-class DltSchema(StrictSchema):
+class DltSchema(BodySchema):
     """India's registration of the message."""
 
     entity_id = Line(required=True, maximum=64)
@@ -60,11 +66,16 @@ class DltSchema(StrictSchema):
     template_category = fields.String(required=True, validate=validate.OneOf(_DLT_CATEGORIES))
 
 
-class OrderSchema(StrictSchema):
+class OrderSchema(BodySchema):
     """A message to send."""
 
-    to = Recipient(required=True, metadata={"description": "E.164, such as +14155550123."})
-    text = fields.String(required=True, validate=[validate.Length(min=1, max=_MAX_TEXT), _printable])
+    to = Recipient(
+        required=True,
+        metadata={
+            "description": "E.164, such as +14155550123. White space and invisible characters around it are dropped."
+        },
+    )
+    text = fields.String(required=True, validate=[validate.Length(min=1, max=_MAX_TEXT), _printable, _visible])
     from_ = SenderName(
         data_key="from",
         load_default=None,
@@ -111,6 +122,8 @@ class MessageChanges:
 class MessagePatchSchema(OrderSchema):
     """What is to change; the rest stays."""
 
+    null_is_absent = False
+
     expires_in = Whole(
         minimum=5,
         maximum=10_799,
@@ -145,7 +158,7 @@ class Resolution:
     outcome: Outcome
 
 
-class ResolutionSchema(StrictSchema):
+class ResolutionSchema(BodySchema):
     """What a person found out, or decided."""
 
     outcome = fields.String(

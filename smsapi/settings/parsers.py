@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from smsapi.settings.windows import read_windows
-from smsapi.sms.phone import is_country
+from smsapi.sms.phone import is_country, unwrap_number
 from smsapi.sms.sender import InvalidSender, classify_sender
 
 _MAX_PORT = 65535
@@ -208,7 +208,7 @@ def existing_file(value: str) -> Path:
 def sender(value: str) -> str:
     """Return what can be a sender: a number in E.164, a short code, or letters and digits."""
     try:
-        return classify_sender(value).value
+        return classify_sender(unwrap_number(value)).value
     except InvalidSender:
         raise ValueError("must be a number such as +14155550100, a short code, or 1 to 11 letters and digits") from None
 

@@ -15,6 +15,8 @@ from functools import cache, lru_cache
 import phonenumbers
 from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberFormat, PhoneNumberType, ValidationResult
 
+from smsapi.sms.text import trim
+
 # ITU-T E.164: at most 15 digits, the country code first, which never begins with 0. ASCII digits only; use fullmatch.
 E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 
@@ -47,6 +49,15 @@ class Number:
 
     e164: str
     country: str | None
+
+
+def unwrap_number(written: str) -> str:
+    """Return a number, or a sender, without the white space and the invisible characters that were pasted around it.
+
+    Address books put marks of direction around a number (U+202A, U+202C), web pages spaces that do not break. Every
+    door calls this before it reads a number. What is within the number stays, and is refused by :func:`parse_number`.
+    """
+    return trim(written)
 
 
 def parse_number(value: str, *, strict: bool = False) -> Number:

@@ -12,6 +12,7 @@ from marshmallow import Schema, ValidationError, fields
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from smsapi.errors import FieldError, InvalidInput, MalformedRequest, UnsupportedMediaType
+from smsapi.sms.text import without_mark
 from smsapi.web.fields import JsonText
 from smsapi.web.operations import current_operation
 
@@ -49,6 +50,7 @@ def _parse_json() -> Any:
         request.max_content_length = MAX_PUBLIC_BYTES
     raw = request.get_data(cache=True)
     _refuse_a_cut_body(raw)
+    raw = without_mark(raw)
     try:
         # orjson refuses NaN, lone surrogates and other encodings; the second reading finds what it lets pass.
         value = orjson.loads(raw)
@@ -63,12 +65,11 @@ def _parse_json() -> Any:
     return value
 
 
-def read_text_body() -> str:
-    """Return the request's body as text, of whatever type the route takes.
+def read_raw_body() -> bytes:
+    """Return the request's body as it came, of whatever type the route takes; who reads it tells what is not UTF-8.
 
     Raises:
-        UnsupportedMediaType: it is declared in another encoding than UTF-8.
-        MalformedRequest: it is not in UTF-8, or holds U+0000.
+        UnsupportedMediaType: it is compressed, or declared in another encoding than UTF-8.
         RequestEntityTooLarge: it is longer than is read.
 
     """
@@ -77,13 +78,7 @@ def read_text_body() -> str:
         raise UnsupportedMediaType("The body must not be compressed.")
     raw = request.get_data(cache=True)
     _refuse_a_cut_body(raw)
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        raise MalformedRequest("The body is not in UTF-8.") from None
-    if "\x00" in text:
-        raise MalformedRequest("The body holds U+0000.")
-    return text
+    return raw
 
 
 def refuse_other_charsets() -> None:

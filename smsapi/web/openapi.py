@@ -306,7 +306,7 @@ def _mend(schema: dict[str, Any]) -> None:
     if "example" in schema:
         schema["examples"] = [schema.pop("example")]
     # For apispec every length is a text's.
-    if schema.get("type") == "object":
+    if "object" in schema.get("type", ()):
         schema.pop("maxLength", None)
     # Python's anchors are not those of ECMA 262.
     if "pattern" in schema:
@@ -319,5 +319,7 @@ def _without_null(schema: dict[str, Any]) -> None:
     # A field that may be absent is null for Marshmallow; a query has no null.
     if isinstance(schema.get("type"), list):
         schema["type"] = next(kind for kind in schema["type"] if kind != "null")
+    if None in schema.get("enum", ()):
+        schema["enum"] = [each for each in schema["enum"] if each is not None]
     if schema.get("default", "") is None:
         del schema["default"]

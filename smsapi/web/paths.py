@@ -4,7 +4,7 @@ from uuid import UUID
 
 from smsapi.errors import InvalidInput, NotFound
 from smsapi.ids import read_id
-from smsapi.sms.phone import InvalidNumber, read_number
+from smsapi.sms.phone import InvalidNumber, read_number, unwrap_number
 
 
 def id_in_path(prefix: str, shown: str, *, what: str) -> UUID:
@@ -22,6 +22,6 @@ def number_in_path(shown: str) -> str:
     refused, not taken for another.
     """
     try:
-        return read_number(shown)
+        return read_number(unwrap_number(shown))
     except InvalidNumber as error:
         raise InvalidInput.at("/number", str(error)) from None

@@ -10,7 +10,7 @@ from marshmallow import ValidationError, fields, post_load, validate, validates_
 from smsapi.events.kinds import FILTERS
 from smsapi.ids import read_id
 from smsapi.messages.schemas import EventSchema
-from smsapi.web.fields import Line, Moment, Several, StrictSchema, Truth, Whole
+from smsapi.web.fields import BodySchema, Line, Moment, Several, StrictSchema, Truth, Whole
 from smsapi.webhooks.addresses import MAX_URL
 
 _EVENT_ID: Final = "^evt_[0-9a-f]{32}$"
@@ -35,7 +35,7 @@ class EndpointOrder:
     description: str | None
 
 
-class EndpointOrderSchema(StrictSchema):
+class EndpointOrderSchema(BodySchema):
     """An endpoint to be made."""
 
     url = Line(maximum=MAX_URL, required=True, metadata={"examples": ["https://example.com/hooks/sms"]})
@@ -143,7 +143,7 @@ class Recovery:
     since: datetime
 
 
-class RecoverySchema(StrictSchema):
+class RecoverySchema(BodySchema):
     """What is to be recovered."""
 
     since = Moment(required=True)

@@ -262,7 +262,7 @@ def test_of_rotations_at_once_the_shortest_overlap_holds(caller):
 
 
 def test_an_overlap_outside_its_bounds_is_422_and_rotates_nothing(caller):
-    for overlap in (-1, 2592001, 1.5, "60", True, None, 10**15):
+    for overlap in (-1, 2592001, 1.5, "60", True, 10**15):
         answer = caller.post(f"/v1/api-keys/{caller.key_id}/rotate", {"overlap_seconds": overlap})
         assert_problem(answer, 422, "validation_failed")
     assert ids_of(caller.get("/v1/api-keys")) == [caller.key_id]

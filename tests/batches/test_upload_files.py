@@ -59,7 +59,7 @@ def test_rows_are_counted_as_a_spreadsheet_does(caller):
         (f"to,n\n{A},x\n{B},\xe4\n".encode("latin-1"), "Row 3 is not in UTF-8."),
         (f"to,n\n{A},x\n{B},\0\n".encode(), "Row 3 holds U+0000."),
         (f'to,n\n{A},x\n{B},"open\n{C},y\n'.encode(), "Row 3 has a quote that is not closed."),
-        (f'to,n\n{A},x\n{B},"a"b\n'.encode(), "Row 3 is no CSV: ',' expected after '\"'."),
+        (f'to,n\n{A},x\n{B},"a"b\n'.encode(), "Row 3 is no CSV: something follows a closing quote"),
         (f"to,n\n{A},x\n{B},a\rb\n".encode(), "Row 3 is no CSV"),
         (f"to,n\n{A},x\n{B},{'y' * 70_000}\n".encode(), "Row 3 is longer than 65536 bytes."),
         (f'to,n\n{A},x\n{B},"'.encode() + b"line\n" * 200_000, "Row 3 is longer than 65536 characters"),

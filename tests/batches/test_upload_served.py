@@ -85,6 +85,7 @@ def most_memory_of(pid):
 
 def test_a_great_many_rows_are_taken_in_little_memory(served, caller):
     many, megabytes = sized((50_000, 11), (100_000, 16))
+
     def upload(body):
         answer = caller.request("POST", "/v1/batches?text=Hello", data=body, headers={"Content-Type": "text/csv"})
         assert answer.status_code == 202, answer.text

@@ -100,7 +100,14 @@ def test_a_name_that_asks_for_something_is_for_a_person_to_see_since_it_cannot_b
     assert caller.get("/v1/opt-outs").get_json()["data"] == []
 
 
-@pytest.mark.parametrize("value", ["%2014155550123", "", "x" * 65])
+@pytest.mark.parametrize("name", ["T-Mobile", TO])
+@pytest.mark.parametrize("around", ["\u202a{}\u202c", "\u00a0{} ", "\u3000{}", "\t{}\r\n"])
+def test_a_filter_is_read_without_what_was_pasted_around_it(app, caller, name, around):
+    text_us(app, "Hello", sender=name)
+    assert [each["from"] for each in listed(caller, **{"from": around.format(name)})] == [name]
+
+
+@pytest.mark.parametrize("value", ["%2014155550123", "", "%20", "%E2%80%8B", "x" * 65])
 def test_a_filter_that_can_find_nothing_is_refused(caller, value):
     answer = caller.get(f"/v1/inbound-messages?from={value}")
     assert (answer.status_code, answer.get_json()["errors"][0]["pointer"]) == (422, "/from")

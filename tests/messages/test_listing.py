@@ -135,7 +135,7 @@ def test_a_filter_that_cannot_match_anything_is_named(caller):
         ("to=4155550123", "/to"),
         ("to=+14155550123", "/to"),
         ("to=%2B1415555%00", "/to"),
-        ("to=%2B14155550123%0A", "/to"),
+        ("to=%2B1415555%0A0123", "/to"),
         ("from=", "/from"),
         (f"from={'x' * 17}", "/from"),
         ("reference=", "/reference"),

@@ -63,6 +63,9 @@ def test_what_nearly_is_such_a_word_is_told_to_a_person_and_not_obeyed(app, call
         ),
         *("STOP 12345", "sotp", "St0p", "STOOOP", "un subscribe", "cancel, thanks", "revoked", "remove me from this"),
         *("СТОП", "停止", "退订", "TD", "הסר", "रोकें", "توقف", "desabone", "uitschijven", "no me envíen más", "Basta!"),
+        *("$top", "5TOP it", "stahp", "cease and desist", "I withdraw my consent", "No thanks", "I don't want these"),
+        *("Quiero darme de baja", "ya no quiero", "lass mich in ruhe", "Ne m'envoyez plus", "me tire da lista"),
+        *("T", "Enough!", "取消", "不要再发了", "やめて", "не пишите мне", "RET", "बंद करो", "👎"),
         *("Quit sending me this", "opt me out", "🚫🚫", "leave us alone", "Can we stop by tomorrow?", "cancel my 3pm"),
     ]
     for text in texts:
@@ -79,6 +82,11 @@ def test_what_means_something_else_is_neither(app, caller):
         "Ok, thanks!",
         "Shop",
         "👍",
+        "$5 top up",
+        "Tuesday, 7pm",
+        "red or blue",
+        "Quando chega?",
+        "Apartment 3, block B",
         "I subscribe",
         "12345",
     ):

@@ -233,8 +233,8 @@ def test_what_is_exported_can_be_imported_by_another(app, caller, make_caller):
     [
         ("number\n+14155550123\n", "application/json", 415),
         ("number\n+14155550123\n", "text/csv; charset=latin-1", 415),
-        (b"number\n\xff\n", "text/csv", 400),
-        (b"number\n+1415\x00\n", "text/csv", 400),
+        (b"number\n\xff\n", "text/csv", 422),
+        (b"number\n+1415\x00\n", "text/csv", 422),
         ("", "text/csv", 422),
         ("phone\n+14155550123\n", "text/csv", 422),
         ("number,number\n", "text/csv", 422),

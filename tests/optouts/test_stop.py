@@ -188,6 +188,19 @@ def test_a_client_s_own_word_opts_out_of_that_client(app, make_caller):
     assert not refused(own.send())
 
 
+@pytest.mark.parametrize("word", ["🛑", "!!!", "\u200b"])
+def test_a_word_of_signs_that_no_text_would_match_is_refused(app, make_caller, word):
+    caller = make_caller(app)
+    order = {"optout_keywords": ["Basta ya", word]}
+    for answer in (caller.post("/v1/clients", {"name": "shop", **order}), patch(caller, order)):
+        assert answer.status_code == 422
+        assert [each["pointer"] for each in answer.get_json()["errors"]] == ["/optout_keywords/1"]
+
+
+def patch(caller, order):
+    return caller.request("PATCH", f"/v1/clients/{caller.client_id}", order)
+
+
 def test_what_waits_when_stop_comes_is_failed_and_never_sent(app, caller, provider):
     waiting = [caller.send(text=f"{number}", headers=ASYNC).get_json() for number in range(5)]
     text_us(app, "STOP")

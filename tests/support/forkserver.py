@@ -127,7 +127,6 @@ class ForkServer:
         assert told, "what forks commands is gone"
         return Forked(arguments, _ENDED.unpack(told)[0], ended)
 
-
     def close(self) -> None:
         """End it, and with it whatever it started that still runs."""
         self._socket.close()

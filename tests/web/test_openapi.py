@@ -13,6 +13,7 @@ from smsapi.app import create_app
 from smsapi.errors import SettingsInvalid, SmsapiError
 from smsapi.send.testmode import TestProvider
 from smsapi.settings import read_settings
+from smsapi.web.fields import BodySchema
 from smsapi.web.openapi import document_of, dump_openapi
 from smsapi.web.operations import operation_of
 from smsapi.web.problems import PROBLEMS
@@ -238,3 +239,11 @@ def test_it_is_written_for_readers():
     assert text.startswith("openapi: 3.1.0\ninfo:\n  title: smsapi\n")
     assert not re.search(r"[:-] [&*]id\d+", text)
     assert len(text.splitlines()) < 8000
+
+
+def test_every_body_takes_null_for_an_optional_field_but_a_change(app):
+    for rule in app.url_map.iter_rules():
+        operation = operation_of(app.view_functions[rule.endpoint])
+        if operation is not None and operation.body is not None:
+            takes = issubclass(operation.body, BodySchema) and operation.body.null_is_absent
+            assert takes != ("PATCH" in rule.methods), rule

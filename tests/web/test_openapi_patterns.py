@@ -5,10 +5,12 @@ import re
 import pytest
 from marshmallow import ValidationError
 
+from smsapi.clock import read_rfc3339
 from smsapi.errors import IdempotencyKeyInvalid
 from smsapi.ids import read_id
 from smsapi.sms.phone import InvalidNumber, parse_number
 from smsapi.sms.sender import InvalidSender, classify_sender
+from smsapi.sms.text import is_blank
 from smsapi.web.fields import no_control_characters
 from smsapi.web.idempotency import read_key
 from tests.support.contract import spec
@@ -129,6 +131,26 @@ def test_a_line_is_what_the_code_reads():
         except ValidationError:
             taken = False
         assert in_document(pattern, chr(number)) == taken, number
+
+
+def test_a_time_is_what_the_code_reads():
+    pattern = spec()["components"]["schemas"]["Order"]["properties"]["send_at"]["pattern"]
+    known = (*("T18:00:00Z", "t18:00:00z", "T18:00:00.123456789+23:59", "T00:00:00-00:00"),)
+    strange = ("T18:00Z", "T18:00:00", " 18:00:00Z", "T24:00:00Z", "T18:00:60Z", "T18:00:00+24:00", "T18:00:00,1Z")
+    read = takes(read_rfc3339, ValueError)
+    for text in [*(f"2026-12-24{each}" for each in (*known, *strange)), *STRANGE, *WRITTEN, "2026-W52-4T18:00:00Z"]:
+        assert in_document(pattern, text) == read(text), text
+    # Which days a month has is more than a pattern can say.
+    assert in_document(pattern, "2026-02-30T00:00:00Z")
+    assert not read("2026-02-30T00:00:00Z")
+
+
+def test_a_text_that_shows_nothing_is_none_by_the_document():
+    pattern = spec()["components"]["schemas"]["Order"]["properties"]["text"]["pattern"]
+    for number in (*range(0x0A, 0xD800), *range(0xE000, 0x10000)):
+        character = chr(number)
+        if in_document(pattern, character) == is_blank(character):
+            assert number < 0xA0, hex(number)
 
 
 def test_every_operation_says_what_the_server_answers_before_it():

@@ -10,13 +10,15 @@ from datetime import UTC, datetime
 
 import pytest
 from marshmallow import ValidationError
+from orjson import dumps
 
 from smsapi.auth.secrets import read_key as read_api_key
 from smsapi.auth.secrets import read_key_parts
 from smsapi.auth.tokens import read_token
-from smsapi.batches.reading import CsvRows
+from smsapi.batches.reading import CsvRows, JsonLines
 from smsapi.batches.template import read_template
 from smsapi.errors import SmsapiError
+from smsapi.inbound.reading import read_address
 from smsapi.log import mask_numbers
 from smsapi.optouts.files import read_csv
 from smsapi.optouts.words import read_text
@@ -25,6 +27,7 @@ from smsapi.settings import Settings
 from smsapi.sms.encoding import measure, smart_encode
 from smsapi.sms.phone import parse_number
 from smsapi.sms.sender import classify_sender
+from smsapi.sms.text import is_blank, plain_name
 from smsapi.web.fields import Moment
 from smsapi.web.idempotency import read_key
 from smsapi.web.pagination import read_cursor
@@ -38,6 +41,7 @@ PIECES = (
     *("1 per minute;", "1/1 per minute,", "1 ", " ", "\t", "per", "0", "9", "a", "A.", "-", "+1", "=", '"', "\\", ","),
     *(";", "a=", '"a",', "{{", "{{a}}", "}}", "{", "https://", "a.", ":", "@", "[", "/", "%", "eyJ.", "_", "smsk_"),
     *("\n", "\r\n", "T", "2030-01-01", "é", "☃", "\u0301", "\u200d", "stop ", "STOP", "1.", "::", "10.0.0.0/8,"),
+    *("\u0301\u0316", "\u200b", "\u3000", "$t0", "|", "'"),
 )
 STARTS = (
     "",
@@ -59,8 +63,12 @@ PARSERS = {
     "strict number": lambda text: parse_number(text, strict=True),
     "sender": classify_sender,
     "template": read_template,
-    "CSV": read_csv,
+    "CSV": lambda text: read_csv(text.encode()),
     "CSV of a batch": lambda text: list(CsvRows([text.encode()])),
+    "line of JSON": lambda text: list(JsonLines([dumps({"to": text, "vars": {text: text}})])),
+    "name": plain_name,
+    "blank": is_blank,
+    "address": read_address,
     "cursor": read_cursor,
     "Idempotency-Key": read_key,
     "API key": read_api_key,
@@ -97,6 +105,11 @@ def test_a_header_of_very_many_columns_takes_no_time_to_speak_of():
     header = "to," + ",".join(names[:15_000]) + ',"\n",' + ",".join(names[15_000:])
     for text in (header, header + "\n+14155550123", ",".join(["to", *names])[:60_000]):
         assert seconds_of(PARSERS["CSV of a batch"], text) < SECONDS
+
+
+def test_short_rows_take_the_time_of_their_cells_and_not_of_the_columns():
+    header = ",".join(["to", *(f"column-{number}" for number in range(999))])
+    assert seconds_of(PARSERS["CSV of a batch"], header + "\n" + "a\n" * 40_000) < SECONDS
 
 
 def test_a_token_of_any_form_is_read_in_no_time(app):

@@ -1,13 +1,13 @@
 """The simulator's own routes, all under ``/_``: what was taken, faults to order, a text to receive."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 import orjson
 
-from smsapi.clock import Clock, rfc3339
+from smsapi.clock import Clock, read_rfc3339, rfc3339
 from smsapi.plivo.simulator.callbacks import Callback, Callbacks
 from smsapi.plivo.simulator.faults import Faults, parse_rules
 from smsapi.plivo.simulator.records import inbound_fields
@@ -120,5 +120,4 @@ def _text_of(content: Any, name: str) -> str:
 
 def _parse_moment(value: str) -> datetime:
     # A plus sign that nobody escaped arrives as a space.
-    moment = datetime.fromisoformat(value.replace(" ", "+"))
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return read_rfc3339(value.replace(" ", "+"))

@@ -93,7 +93,7 @@ def application() -> Flask:
 
 def post_worker_init(worker: Any) -> None:
     """Start what the worker sends with, after the fork."""
-    sending = Sending(_world(worker))
+    sending = Sending(_world(worker), "serve")
     sending.start()
     sending.listen()
     _running["sending"] = sending

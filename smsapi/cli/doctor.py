@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 import click
 
 from smsapi.cli.admin import as_json, print_json
-from smsapi.cli.checks import CHECKS, Patient, Verdict, failed, passed, skipped
+from smsapi.cli.checks import CHECKS
+from smsapi.cli.examination import Patient, Verdict, failed, passed, skipped
 from smsapi.clock import Clock, SystemClock
 from smsapi.errors import SettingsInvalid, SmsapiError
 from smsapi.log import reason_of

@@ -44,7 +44,7 @@ class Settings(ConnectionSettings):
         "SMSAPI_DISPATCH_SWEEP_SECONDS",
         parsers.seconds(0.05, 60),
         "How often a process that sends looks for what is due and nobody told it of: messages, batches, delivery "
-        "reports, webhooks. It is one question to the database, and all that an idle process asks.",
+        "reports, webhooks. It is one question to the database; beside it an idle process only writes its heartbeat.",
         default=1.0,
     )
     broker_url: str | None = setting(

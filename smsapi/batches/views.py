@@ -18,13 +18,13 @@ from smsapi.batches.store import Reject
 from smsapi.csvfiles import write_row
 from smsapi.deps import Deps
 from smsapi.errors import NotFound
-from smsapi.messages.lanes import name_of
 from smsapi.messages.models import messages
 from smsapi.messages.present import present_message
 from smsapi.messages.schemas import MessageListSchema, MessageQuery
 from smsapi.messages.store import list_messages
 from smsapi.messages.underway import let_begun_end
-from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, read_stops
+from smsapi.messages.waiting import hold_of
+from smsapi.pacing.gates import read_stops
 from smsapi.web.answers import Answer, answer
 from smsapi.web.body import load_optional_body, load_query
 from smsapi.web.context import deps, to_response
@@ -58,7 +58,7 @@ def list_batches() -> Response:
         stops = _stops(connection)
 
     def present(batch: Batch) -> dict[str, Any]:
-        return present_batch(batch, counts[batch.id], now=world.clock.now(), stopped=_is_stopped(batch, stops))
+        return present_batch(batch, counts[batch.id], now=world.clock.now(), hold=_hold(world, batch, stops))
 
     return to_response(answer(page_of(found, page.limit, present, lambda batch: batch.id)))
 
@@ -164,17 +164,16 @@ def _found(connection: Connection, batch_id: str) -> Batch:
 
 
 def _present(world: Deps, connection: Connection, batch: Batch) -> dict[str, Any]:
-    counts, stopped = store.counts_of(connection, batch), _is_stopped(batch, _stops(connection))
-    return present_batch(batch, counts, now=world.clock.now(), stopped=stopped)
+    counts, hold = store.counts_of(connection, batch), _hold(world, batch, _stops(connection))
+    return present_batch(batch, counts, now=world.clock.now(), hold=hold)
 
 
 def _stops(connection: Connection) -> frozenset[str]:
     return frozenset(gate.key for gate in read_stops(connection))
 
 
-def _is_stopped(batch: Batch, stops: frozenset[str]) -> bool:
-    # Nothing stops test keys' messages, since nobody is texted.
-    return not batch.test and not stops.isdisjoint({PAUSE, f"{PAUSE}:{name_of(batch.lane)}", CIRCUIT, ACCOUNT})
+def _hold(world: Deps, batch: Batch, stops: frozenset[str]) -> str | None:
+    return hold_of(batch.lane, stops, is_anybody_sending=lambda: world.figures.get().workers_alive > 0)
 
 
 def _wants_csv(query: schemas.RejectQuery) -> bool:

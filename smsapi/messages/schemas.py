@@ -9,6 +9,7 @@ from marshmallow import ValidationError, fields, post_load, validate
 from smsapi.ids import read_id
 from smsapi.messages.statuses import STATUSES
 from smsapi.messages.store import Filter
+from smsapi.messages.waiting import DESCRIPTION, REASONS
 from smsapi.web.fields import Line, Moment, Phone, SenderOrPhone, StrictSchema
 from smsapi.web.pagination import Page, PageQuery
 
@@ -72,6 +73,9 @@ class MessageWithEstimateSchema(MessageSchema):
     estimated_send_at = fields.DateTime(
         allow_none=True,
         metadata={"description": "Only while it is queued or scheduled. Null: it waits for a person."},
+    )
+    waiting_for = fields.String(
+        allow_none=True, validate=validate.OneOf(REASONS), metadata={"description": DESCRIPTION}
     )
 
 

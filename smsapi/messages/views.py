@@ -9,7 +9,9 @@ from smsapi.events import store as recorded
 from smsapi.messages import schemas, store
 from smsapi.messages.estimate import estimate_send_at
 from smsapi.messages.present import present_event, present_message
-from smsapi.messages.statuses import WAITING
+from smsapi.messages.statuses import QUEUED, WAITING
+from smsapi.messages.waiting import waits_for
+from smsapi.pacing.gates import read_stops
 from smsapi.web.answers import answer
 from smsapi.web.body import load_query
 from smsapi.web.context import deps, to_response
@@ -58,6 +60,9 @@ def get_message(message_id: str) -> Response:
         if found.status in WAITING:
             expected = estimate_send_at(deps().settings, connection, found, deps().clock.now())
             shown["estimated_send_at"] = None if expected is None else rfc3339(expected)
+        stops = {gate.key for gate in read_stops(connection)} if found.status == QUEUED else set()
+    world = deps()
+    shown["waiting_for"] = waits_for(found, stops, is_anybody_sending=lambda: world.figures.get().workers_alive > 0)
     return to_response(answer(shown))
 
 

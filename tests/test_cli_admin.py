@@ -3,8 +3,7 @@
 import json
 import os
 import re
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -18,7 +17,9 @@ from smsapi.cli import cli
 from smsapi.db import Database
 from smsapi.errors import SmsapiError
 from tests.support.auth import ask_for_token, everything_stored, run_on_server, whoami, with_key, world
+from tests.support.command import run as run_apart
 
+_background = ThreadPoolExecutor(4)
 NOT_MIGRATED = "The database has not the schema of this version. Run: smsapi db upgrade"
 UNKNOWN_CLIENT, UNKNOWN_KEY = f"cli_{0:032}", f"key_{0:032}"
 
@@ -58,15 +59,13 @@ def run_on(database_url, *words):
 
 
 def start(*words, database_url):
-    """Start the command in a process of its own."""
-    environ = {**os.environ, "SMSAPI_DATABASE_URL": database_url}
-    command = [sys.executable, "-c", "from smsapi.cli import main; main()", *words]
-    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    """Run the command in a process of its own, and do not wait for it."""
+    return _background.submit(run_apart, *words, SMSAPI_DATABASE_URL=database_url)
 
 
-def ended(process):
-    stdout, stderr = process.communicate(timeout=60)
-    return process.returncode, stdout, stderr
+def ended(running):
+    done = running.result(60)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
 def rows_of(url, table):

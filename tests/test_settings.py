@@ -1,5 +1,6 @@
 """Settings: each read once, every bad one named at once, and no secret ever shown."""
 
+import json
 import subprocess
 import sys
 from dataclasses import fields
@@ -8,6 +9,7 @@ import pytest
 
 from smsapi.errors import SettingsInvalid
 from smsapi.settings import Settings, find_unknown, read_settings
+from tests.support.command import called
 from tests.support.served import environment, serving
 
 SPECS = {spec.metadata["name"]: spec for spec in fields(Settings)}
@@ -235,3 +237,11 @@ def test_serve_warns_of_a_variable_that_is_no_setting(sqlite_url, simulator):
         (line,) = served.lines("setting_not_known")
     assert (line["setting"], line["did_you_mean"]) == ("SMSAPI_LIMIT_SNED", "SMSAPI_LIMIT_SEND")
     assert line["level"] == "warning"
+
+
+def test_doctor_names_a_variable_that_is_no_setting(sqlite_url):
+    given = {"SMSAPI_DATABASE_URL": sqlite_url, "SMSAPI_JWT_SECRET": "s" * 32, **AUTH}
+    ended = called("doctor", "--json", **given, SMSAPI_LIMIT_SNED="1 per minute")
+    (found,) = [each for each in json.loads(ended.stdout)["checks"] if each["check"] == "settings"]
+    assert found["state"] == "ok"
+    assert "SMSAPI_LIMIT_SNED (SMSAPI_LIMIT_SEND?)" in found["detail"]

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 from smsapi.errors import StoreUnavailable
@@ -10,7 +11,7 @@ from smsapi.errors import StoreUnavailable
 _Answer = TypeVar("_Answer")
 
 REMEMBER_SECONDS: Final = 2.0
-_PATIENCE_SECONDS: Final = 2.0
+_PATIENCE_SECONDS: Final = 4.0
 # However long a look takes, no more than a tenth of the time goes to it.
 _LOOK_SHARE: Final = 10
 
@@ -23,8 +24,6 @@ class Question(Generic[_Answer]):
         self._answer: list[_Answer] = []
         self._error: Exception | None = None
         self._over = threading.Event()
-        self._began_at = time.monotonic()
-        self.took_seconds = 0.0
         threading.Thread(target=self._run, name="smsapi-question", daemon=True).start()
 
     @property
@@ -51,7 +50,6 @@ class Question(Generic[_Answer]):
         except Exception as error:  # noqa: BLE001 - it is raised where the answer is asked for
             self._error = error
         finally:
-            self.took_seconds = time.monotonic() - self._began_at
             self._over.set()
 
 
@@ -65,6 +63,7 @@ class Remembered(Generic[_Answer]):
         self._running: Question[_Answer] | None = None
         self._answer: list[_Answer] = []
         self._good_until = float("-inf")
+        self._forgotten = 0
 
     def get(self) -> _Answer:
         """Return what was found a moment ago, or is now. What a look raises is raised, and not remembered.
@@ -77,20 +76,26 @@ class Remembered(Generic[_Answer]):
             if self._answer and time.monotonic() < self._good_until:
                 return self._answer[0]
             if self._running is None or self._running.is_over:
-                self._running = Question(self._look)
+                self._running = Question(partial(self._look_once, self._forgotten))
             running = self._running
         try:
-            answer = running.result(time.monotonic() + self._patience_seconds)
+            return running.result(time.monotonic() + self._patience_seconds)
         except TimeoutError:
             raise StoreUnavailable("The database does not answer; try again.", retry_after_seconds=1) from None
-        with self._lock:
-            if running is self._running:
-                self._answer = [answer]
-                good_seconds = max(REMEMBER_SECONDS, running.took_seconds * _LOOK_SHARE)
-                self._good_until = time.monotonic() + good_seconds
-        return answer
 
     def forget(self) -> None:
         """Look anew at the next question."""
         with self._lock:
             self._good_until, self._running = float("-inf"), None
+            self._forgotten += 1
+
+    def _look_once(self, forgotten: int) -> _Answer:
+        began_at = time.monotonic()
+        answer = self._look()
+        now = time.monotonic()
+        # Here, and not where it is waited for: an answer that came too late for one is there for the next.
+        with self._lock:
+            if forgotten == self._forgotten:
+                self._answer = [answer]
+                self._good_until = now + max(REMEMBER_SECONDS, (now - began_at) * _LOOK_SHARE)
+        return answer

@@ -199,6 +199,7 @@ def test_failures_that_have_not_opened_the_circuit_are_no_stop(make_app, status)
     app = make_app({"provider": Scripted(Unavailable("refused"))}, breaker_failures=2)
     new_caller(app).send(headers=ASYNC)
     run_due(world_of(app))
+    beat(world_of(app))
     assert status()["stops"] == []
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from smsapi.messages.present import present_message
 from smsapi.messages.schemas import MessageListSchema, MessageQuery
 from smsapi.messages.store import list_messages
 from smsapi.messages.underway import let_begun_end
-from smsapi.messages.waiting import hold_of
+from smsapi.messages.waiting import hold_of, read_holds
 from smsapi.pacing.gates import read_stops
 from smsapi.web.answers import Answer, answer
 from smsapi.web.body import load_optional_body, load_query
@@ -95,7 +96,9 @@ def list_batch_messages(batch_id: str) -> Response:
         batch = _found(connection, batch_id)
         wanted = replace(query.wanted, batch_id=batch.id)
         found = list_messages(connection, caller(), wanted, limit=limit, before=before)
-    return to_response(answer(page_of(found, limit, present_message, lambda message: message.id)))
+        holds = read_holds(deps(), connection, found)
+    present = partial(present_message, hold_of_lane=holds)
+    return to_response(answer(page_of(found, limit, present, lambda message: message.id)))
 
 
 @blueprint.get("/v1/batches/<batch_id>/rejects")
@@ -173,7 +176,7 @@ def _stops(connection: Connection) -> frozenset[str]:
 
 
 def _hold(world: Deps, batch: Batch, stops: frozenset[str]) -> str | None:
-    return hold_of(batch.lane, stops, is_anybody_sending=lambda: world.figures.get().workers_alive > 0)
+    return hold_of(world, batch.lane, stops)
 
 
 def _wants_csv(query: schemas.RejectQuery) -> bool:

@@ -60,6 +60,9 @@ class MessageSchema(StrictSchema):
     batch_id = fields.String(required=True, allow_none=True)
     test = fields.Boolean(required=True, metadata={"description": "Made with a test key; nobody was texted."})
     attempts = fields.Integer(required=True, metadata={"description": "Calls to the provider so far."})
+    waiting_for = fields.String(
+        allow_none=True, validate=validate.OneOf(REASONS), metadata={"description": DESCRIPTION}
+    )
     created_at = fields.DateTime(required=True)
     updated_at = fields.DateTime(required=True)
     send_at = fields.DateTime(required=True, allow_none=True)
@@ -73,9 +76,6 @@ class MessageWithEstimateSchema(MessageSchema):
     estimated_send_at = fields.DateTime(
         allow_none=True,
         metadata={"description": "Only while it is queued or scheduled. Null: it waits for a person."},
-    )
-    waiting_for = fields.String(
-        allow_none=True, validate=validate.OneOf(REASONS), metadata={"description": DESCRIPTION}
     )
 
 

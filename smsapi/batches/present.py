@@ -1,6 +1,8 @@
 """A batch as callers see it."""
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -11,6 +13,7 @@ from smsapi.ids import show_id
 from smsapi.messages.present import show_micros
 from smsapi.messages.statuses import DELIVERED, QUEUED, SCHEDULED, SENT, UNDELIVERED, UNKNOWN
 from smsapi.messages.statuses import SENDING as IN_A_CALL
+from smsapi.messages.waiting import GRACE, WORKER, gate_of
 
 # Of what is not over yet: it will leave, or its fate will be found out.
 OPEN: Final = (SCHEDULED, QUEUED, IN_A_CALL, UNKNOWN)
@@ -18,6 +21,17 @@ OPEN: Final = (SCHEDULED, QUEUED, IN_A_CALL, UNKNOWN)
 HAS_LEFT: Final = (UNKNOWN, SENT, DELIVERED, UNDELIVERED)
 # A rate of less time would be that of one call.
 _SHORTEST: Final = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Standstill:
+    """What may keep batches from being sent: the keys of the gates that are closed, and whether anybody sends."""
+
+    stops: AbstractSet[str] = frozenset()
+    is_anybody_sending: bool = True
+
+
+_NOTHING_IS_KNOWN: Final = Standstill()
 
 
 def count_over(batch: Batch, counts: Mapping[str, int]) -> int:
@@ -32,13 +46,15 @@ def rate_of(batch: Batch, counts: Mapping[str, int], now: datetime) -> float | N
     return max(0, count_over(batch, counts) - batch.mark_left) / (now - batch.mark_at).total_seconds()
 
 
-def present_batch(batch: Batch, counts: Mapping[str, int], *, now: datetime, hold: str | None = None) -> dict[str, Any]:
+def present_batch(
+    batch: Batch, counts: Mapping[str, int], *, now: datetime, standstill: Standstill = _NOTHING_IS_KNOWN
+) -> dict[str, Any]:
     """Return the batch resource of the contract.
 
-    ``counts`` as :func:`smsapi.batches.store.counts_of` gives them. ``hold`` is what keeps its
-    messages from being sent (:func:`smsapi.messages.waiting.hold_of`), so that nobody knows when it ends.
+    ``counts`` as :func:`smsapi.batches.store.counts_of` gives them. ``standstill`` is what may
+    keep its messages from being sent; by default that is not known.
     """
-    rate = rate_of(batch, counts, now)
+    rate, gate = rate_of(batch, counts, now), None if batch.test else gate_of(batch.lane, standstill.stops)
     return {
         "id": show_id("bat", batch.id),
         "client_id": show_id("cli", batch.client_id),
@@ -58,9 +74,11 @@ def present_batch(batch: Batch, counts: Mapping[str, int], *, now: datetime, hol
         "all_or_nothing": batch.all_or_nothing,
         "dry_run": batch.dry_run,
         "test": batch.test,
-        "waiting_for": _waiting_for(batch, counts, hold),
+        "waiting_for": _waiting_for(
+            batch, counts, gate, is_left=not (rate or standstill.is_anybody_sending or _is_new(batch, now))
+        ),
         "rate_per_second": None if rate is None else round(rate, 2),
-        "expected_end_at": None if hold is not None else _moment(_expected_end(batch, counts, now, rate)),
+        "expected_end_at": None if gate is not None else _moment(_expected_end(batch, counts, now, rate)),
         "created_at": rfc3339(batch.created_at),
         "accepted_at": _moment(batch.accepted_at),
         "started_at": _moment(batch.started_at),
@@ -82,10 +100,15 @@ def present_end(batch: Batch, counts: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _waiting_for(batch: Batch, counts: Mapping[str, int], hold: str | None) -> str | None:
-    if batch.status == SCHEDULED:
-        return "send_at"
-    return hold if counts[QUEUED] and batch.status in {BATCH_QUEUED, SENDING} else None
+def _waiting_for(batch: Batch, counts: Mapping[str, int], gate: str | None, *, is_left: bool) -> str | None:
+    if not counts[QUEUED] or batch.status not in {BATCH_QUEUED, SENDING}:
+        return None
+    return gate or (WORKER if is_left else None)
+
+
+def _is_new(batch: Batch, now: datetime) -> bool:
+    due_at = batch.send_at or batch.accepted_at
+    return due_at is None or now - due_at <= GRACE
 
 
 def _expected_end(batch: Batch, counts: Mapping[str, int], now: datetime, rate: float | None) -> datetime | None:

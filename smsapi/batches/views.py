@@ -14,7 +14,7 @@ from smsapi.auth.guard import caller
 from smsapi.auth.schemas import EmptySchema
 from smsapi.batches import progress, schemas, store
 from smsapi.batches.models import Batch
-from smsapi.batches.present import present_batch
+from smsapi.batches.present import Standstill, present_batch
 from smsapi.batches.store import Reject
 from smsapi.csvfiles import write_row
 from smsapi.deps import Deps
@@ -24,8 +24,7 @@ from smsapi.messages.present import present_message
 from smsapi.messages.schemas import MessageListSchema, MessageQuery
 from smsapi.messages.store import list_messages
 from smsapi.messages.underway import let_begun_end
-from smsapi.messages.waiting import hold_of, read_holds
-from smsapi.pacing.gates import read_stops
+from smsapi.messages.waiting import read_holds, read_stopping
 from smsapi.web.answers import Answer, answer
 from smsapi.web.body import load_optional_body, load_query
 from smsapi.web.context import deps, to_response
@@ -34,6 +33,7 @@ from smsapi.web.once import answer_once
 from smsapi.web.operations import operation
 from smsapi.web.pagination import Page, PageQuery, page_of
 from smsapi.web.paths import id_in_path
+from smsapi.workers.store import count_alive
 
 blueprint = Blueprint("batches", __name__)
 
@@ -56,10 +56,10 @@ def list_batches() -> Response:
     with world.database.read() as connection:
         found = store.list_batches(connection, caller(), limit=page.limit, before=page.before)
         counts = store.counts_among(connection, found)
-        stops = _stops(connection)
+        standstill = _standstill(world, connection)
 
     def present(batch: Batch) -> dict[str, Any]:
-        return present_batch(batch, counts[batch.id], now=world.clock.now(), hold=_hold(world, batch, stops))
+        return present_batch(batch, counts[batch.id], now=world.clock.now(), standstill=standstill)
 
     return to_response(answer(page_of(found, page.limit, present, lambda batch: batch.id)))
 
@@ -96,8 +96,8 @@ def list_batch_messages(batch_id: str) -> Response:
         batch = _found(connection, batch_id)
         wanted = replace(query.wanted, batch_id=batch.id)
         found = list_messages(connection, caller(), wanted, limit=limit, before=before)
-        holds = read_holds(deps(), connection, found)
-    present = partial(present_message, hold_of_lane=holds)
+        holds = read_holds(connection, found, deps().clock.now())
+    present = partial(present_message, hold_of=holds)
     return to_response(answer(page_of(found, limit, present, lambda message: message.id)))
 
 
@@ -167,16 +167,12 @@ def _found(connection: Connection, batch_id: str) -> Batch:
 
 
 def _present(world: Deps, connection: Connection, batch: Batch) -> dict[str, Any]:
-    counts, hold = store.counts_of(connection, batch), _hold(world, batch, _stops(connection))
-    return present_batch(batch, counts, now=world.clock.now(), hold=hold)
+    counts, standstill = store.counts_of(connection, batch), _standstill(world, connection)
+    return present_batch(batch, counts, now=world.clock.now(), standstill=standstill)
 
 
-def _stops(connection: Connection) -> frozenset[str]:
-    return frozenset(gate.key for gate in read_stops(connection))
-
-
-def _hold(world: Deps, batch: Batch, stops: frozenset[str]) -> str | None:
-    return hold_of(world, batch.lane, stops)
+def _standstill(world: Deps, connection: Connection) -> Standstill:
+    return Standstill(read_stopping(connection), is_anybody_sending=count_alive(connection, world.clock.now()) > 0)
 
 
 def _wants_csv(query: schemas.RejectQuery) -> bool:

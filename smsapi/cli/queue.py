@@ -18,11 +18,11 @@ from smsapi.messages.lanes import MARKETING, NAMES, OTP, TRANSACTIONAL, lane_of,
 from smsapi.messages.models import messages
 from smsapi.messages.underway import let_begun_end
 from smsapi.messages.unknown import UnknownMessages, read_unknown
-from smsapi.monitoring.workers import WorkerProcess, list_workers
 from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, Gate, close_gate, open_gate, read_gates, read_stops
 from smsapi.pacing.tolls import ACCOUNT_SEGMENTS, REQUESTS, SENDER_PREFIX, tolls_of
 from smsapi.settings import Settings, read_settings
 from smsapi.timekeeping import set_clock_of
+from smsapi.workers.store import WorkerProcess, list_workers
 
 # Messages of test keys pass no gate: nobody is texted.
 _LANES: Final = tuple(NAMES[lane] for lane in (OTP, TRANSACTIONAL, MARKETING))

@@ -14,9 +14,9 @@ from smsapi.db import Database
 from smsapi.messages.backlog import LaneBacklog, measure
 from smsapi.messages.lanes import NAMES, TEST, name_of
 from smsapi.messages.unknown import read_unknown
-from smsapi.monitoring.workers import list_workers
 from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, read_stops
 from smsapi.timekeeping import set_clock_of
+from smsapi.workers.store import list_workers
 
 LATE_SECONDS: Final = 60.0
 # In this time even a sender of one message in four seconds gets one through.

@@ -12,7 +12,6 @@ _ENDED: Final = frozenset({"finished", "rejected", "checked"})
 _OPEN: Final = ("scheduled", "queued", "sending", "unknown")
 _NOT_SENT: Final = ("failed", "undelivered", "expired", "canceled")
 _STANDSTILLS: Final = {
-    "send_at": "for its time",
     "pause": "paused by an operator",
     "account": "Plivo refuses the account",
     "circuit": "Plivo does not answer, or fails",

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from smsapi.clock import rfc3339
-from smsapi.monitoring.workers import WorkerProcess
+from smsapi.workers.store import WorkerProcess
 
 HOW_TO_SEND: Final = (
     "Run `smsapi worker`, or `smsapi serve` with SMSAPI_DISPATCH_THREADS above 0, on this database. If one is running, "

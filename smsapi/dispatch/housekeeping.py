@@ -9,10 +9,10 @@ from smsapi.deps import Deps
 from smsapi.errors import Unavailable
 from smsapi.log import get_logger
 from smsapi.lookout import Lookout
-from smsapi.monitoring.workers import forget_stale
 from smsapi.privacy.service import erase_old
 from smsapi.web.idempotency import FORGET_BATCH, forget_expired
 from smsapi.webhooks.housekeeping import forget_old_events
+from smsapi.workers.store import forget_stale
 
 log = get_logger()
 

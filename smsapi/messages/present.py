@@ -14,10 +14,10 @@ from smsapi.messages.waiting import waits_for
 MICROS = 1_000_000
 
 
-def present_message(message: Message, hold_of_lane: Callable[[int], str | None] = lambda _: None) -> dict[str, Any]:
+def present_message(message: Message, hold_of: Callable[[Message], str | None] = lambda _: None) -> dict[str, Any]:
     """Return the message resource of the contract.
 
-    ``hold_of_lane`` tells what keeps the messages of a lane from being sent; by default, of which nothing is known.
+    ``hold_of`` tells what keeps a message from being sent; by default that is not known.
     """
     return {
         "id": show_id("msg", message.id),
@@ -45,7 +45,7 @@ def present_message(message: Message, hold_of_lane: Callable[[int], str | None] 
         "batch_id": None if message.batch_id is None else show_id("bat", message.batch_id),
         "test": message.test,
         "attempts": message.attempts,
-        "waiting_for": waits_for(message, hold_of_lane),
+        "waiting_for": waits_for(message, hold_of),
         "created_at": rfc3339(message.created_at),
         "updated_at": rfc3339(message.updated_at),
         "send_at": _moment(message.send_at),

@@ -41,8 +41,8 @@ def list_messages() -> Response:
         found = store.list_messages(
             connection, caller(), query.wanted, limit=query.page.limit, before=query.page.before
         )
-        holds = read_holds(deps(), connection, found)
-    present = partial(present_message, hold_of_lane=holds)
+        holds = read_holds(connection, found, deps().clock.now())
+    present = partial(present_message, hold_of=holds)
     return to_response(answer(page_of(found, query.page.limit, present, lambda message: message.id)))
 
 
@@ -59,7 +59,7 @@ def get_message(message_id: str) -> Response:
     load_query(_no_query, dict)
     with deps().database.read() as connection:
         found = store.get_message_for(connection, caller(), id_in_path("msg", message_id, what="message"))
-        shown = present_message(found, read_holds(deps(), connection, [found]))
+        shown = present_message(found, read_holds(connection, [found], deps().clock.now()))
         if found.status in WAITING:
             expected = estimate_send_at(deps().settings, connection, found, deps().clock.now())
             shown["estimated_send_at"] = None if expected is None else rfc3339(expected)

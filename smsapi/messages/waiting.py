@@ -2,51 +2,64 @@
 
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Connection
 
-from smsapi.deps import Deps
 from smsapi.messages.lanes import TEST, name_of
 from smsapi.messages.models import Message
-from smsapi.messages.statuses import QUEUED, SCHEDULED, UNKNOWN
+from smsapi.messages.statuses import QUEUED, UNKNOWN
 from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, read_stops
+from smsapi.workers.store import count_alive
 
-#: In the order in which they are looked for: its own time; somebody who decides; what an operator paused; credit or
+WORKER: Final = "worker"
+# What is due for less may be in the hands of a process that is just being started again.
+GRACE: Final = timedelta(seconds=5)
+#: In the order in which they are looked for: somebody who decides; what an operator paused; credit or
 #: credentials at Plivo; Plivo itself, which fails; a process that sends.
-REASONS: Final = ("send_at", "decision", "pause", "account", "circuit", "worker")
+REASONS: Final = ("decision", "pause", "account", "circuit", WORKER)
 DESCRIPTION: Final = (
-    "What it waits for. `send_at`: its own time. `decision`: what became of it is not known, and a person decides. "
+    "What it waits for. `decision`: what became of it is not known, and a person decides. "
     "`pause`: an operator has paused the sending. `account`: Plivo refuses the account, such as for credit. `circuit`: "
     "Plivo fails or does not answer, and is tried again by itself. `worker`: no process that sends is alive. Null: "
-    "nothing but its turn, or it does not wait."
+    "nothing but its turn or its time, or it does not wait."
 )
 
 
-def waits_for(message: Message, hold_of_lane: Callable[[int], str | None]) -> str | None:
+def waits_for(message: Message, hold_of: Callable[[Message], str | None]) -> str | None:
     """Return what this message waits for, one of :data:`REASONS`, or None: nothing but its turn, if it waits at all."""
-    if message.status == SCHEDULED:
-        return "send_at"
     if message.status == UNKNOWN and message.due_at is None:
         return "decision"
-    return hold_of_lane(message.lane) if message.status == QUEUED else None
+    return hold_of(message) if message.status == QUEUED else None
 
 
-def read_holds(world: Deps, connection: Connection, found: Iterable[Message]) -> Callable[[int], str | None]:
-    """Return what tells of each lane what keeps these messages from being sent; reads nothing where none is queued."""
+def read_holds(connection: Connection, found: Iterable[Message], now: datetime) -> Callable[[Message], str | None]:
+    """Return what tells of each message what keeps it from being sent; reads nothing where none is queued."""
     if not any(message.status == QUEUED for message in found):
-        return lambda _lane: None
-    stops = {gate.key for gate in read_stops(connection)}
-    return lambda lane: hold_of(world, lane, stops)
+        return lambda _message: None
+    stops, is_anybody_sending = read_stopping(connection), count_alive(connection, now) > 0
+    return lambda each: hold_of_lane(
+        each.lane, stops, is_left=not is_anybody_sending and each.due_at is not None and now - each.due_at > GRACE
+    )
 
 
-def hold_of(world: Deps, lane: int, stops: AbstractSet[str]) -> str | None:
-    """Return what keeps a whole lane from being sent, or None; ``stops`` are the keys of the gates that are closed.
+def read_stopping(connection: Connection) -> AbstractSet[str]:
+    """Return the keys of the gates that are closed."""
+    return frozenset(gate.key for gate in read_stops(connection))
+
+
+def hold_of_lane(lane: int, stops: AbstractSet[str], *, is_left: bool) -> str | None:
+    """Return what keeps messages of a lane from being sent, or None; ``is_left``: they are due and nobody sends.
 
     Test keys' messages, by which nobody is texted, wait for a process that sends and for nothing else.
     """
-    closed = () if lane == TEST else (PAUSE, ACCOUNT, CIRCUIT)
-    found = next((gate for gate in closed if gate in stops), None)
-    if found is None and closed and f"{PAUSE}:{name_of(lane)}" in stops:
-        found = PAUSE
-    return found or (None if world.figures.get().workers_alive else "worker")
+    return gate_of(lane, stops) or (WORKER if is_left else None)
+
+
+def gate_of(lane: int, stops: AbstractSet[str]) -> str | None:
+    """Return the kind of gate that keeps a lane from being sent, or None."""
+    if lane == TEST:
+        return None
+    found = next((gate for gate in (PAUSE, ACCOUNT, CIRCUIT) if gate in stops), None)
+    return PAUSE if found is None and f"{PAUSE}:{name_of(lane)}" in stops else found

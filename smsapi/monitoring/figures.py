@@ -13,9 +13,9 @@ from smsapi.db import Database
 from smsapi.messages.flows import measure_due
 from smsapi.messages.lanes import NAMES
 from smsapi.messages.unknown import UnknownCounts, count_unknown
-from smsapi.monitoring.workers import count_alive
 from smsapi.pacing.gates import read_stops
 from smsapi.pressure import Load
+from smsapi.workers.store import count_alive
 
 # Of the due messages of one lane, client and sender no more than this are counted, and of the unknown ones in all.
 MOST_COUNTED: Final = 100_000

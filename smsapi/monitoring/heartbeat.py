@@ -14,7 +14,7 @@ from smsapi.deps import Deps
 from smsapi.errors import Unavailable
 from smsapi.ids import new_id
 from smsapi.log import get_logger
-from smsapi.monitoring.workers import BEAT_SECONDS, WorkerProcess, record_beat, remove_worker
+from smsapi.workers.store import BEAT_SECONDS, WorkerProcess, record_beat, remove_worker
 
 log = get_logger()
 

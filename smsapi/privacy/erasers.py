@@ -148,7 +148,7 @@ def _emptied(body: str) -> str:
     if not isinstance(answer, dict):
         return body
     emptied = _without_words(answer)
-    return body if emptied == answer else json.dumps(emptied)
+    return body if emptied == answer else json.dumps(emptied) + "\n"
 
 
 def _erase_events_on(connection: Connection, number: str, place: Place) -> tuple[int, Place]:

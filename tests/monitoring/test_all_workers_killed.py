@@ -7,9 +7,9 @@ from pathlib import Path
 
 import requests
 
-from smsapi.monitoring.workers import ALIVE_SECONDS
 from smsapi.plivo.simulator.faults import Rule
 from smsapi.remembered import REMEMBER_SECONDS
+from smsapi.workers.store import ALIVE_SECONDS
 from tests.conftest import eventually, new_caller
 from tests.support.dispatching import ASYNC, multiply, world_of
 from tests.support.rules import PROMTOOL, fires

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from smsapi.clock import rfc3339
-from smsapi.monitoring.workers import ALIVE_SECONDS
+from smsapi.workers.store import ALIVE_SECONDS
 from tests.conftest import AUTH_ID, AUTH_TOKEN, JWT_SECRET, new_caller
 from tests.support.command import called
 from tests.support.dispatching import ASYNC, world_of

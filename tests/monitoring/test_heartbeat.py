@@ -15,9 +15,9 @@ from smsapi.dispatch.engine import Dispatcher
 from smsapi.dispatch.housekeeping import lookout_for_housekeeping
 from smsapi.dispatch.liveness import Liveness
 from smsapi.monitoring.heartbeat import Heartbeat
-from smsapi.monitoring.models import workers
-from smsapi.monitoring.workers import count_alive, list_workers
 from smsapi.settings import read_settings
+from smsapi.workers.models import workers
+from smsapi.workers.store import count_alive, list_workers
 from tests.conftest import eventually, new_caller
 from tests.support.dispatching import ASYNC, world_of
 from tests.support.heartbeats import beat

@@ -5,7 +5,7 @@ from typing import Any
 
 from smsapi.deps import Deps
 from smsapi.ids import new_id
-from smsapi.monitoring.workers import WorkerProcess, record_beat
+from smsapi.workers.store import WorkerProcess, record_beat
 
 
 def beat(world: Deps, *, seconds_ago: float = 0.0, **changes: Any) -> WorkerProcess:

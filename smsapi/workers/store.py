@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection, delete, func, select
 
 from smsapi.db import insert_into
-from smsapi.monitoring.models import workers
+from smsapi.workers.models import workers
 
 BEAT_SECONDS: Final = 4.0
 # Two heartbeats may be late or lost. With what is remembered of a look, a death shows within 15 seconds.

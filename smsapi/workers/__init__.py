@@ -1,0 +1,1 @@
+"""Processes that send: each keeps a heartbeat in the store."""

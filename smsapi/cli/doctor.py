@@ -11,10 +11,11 @@ import click
 
 from smsapi.cli.admin import as_json, print_json
 from smsapi.cli.checks import CHECKS, Patient, Verdict, failed, passed, skipped
+from smsapi.cli.demo import operator_settings
 from smsapi.clock import Clock, SystemClock
 from smsapi.errors import SettingsInvalid, SmsapiError
 from smsapi.log import reason_of
-from smsapi.settings import Settings, read_settings
+from smsapi.settings import Settings
 
 
 @click.command()
@@ -42,7 +43,7 @@ def examine(clock: Clock) -> Mapping[str, Verdict]:
     """Return the verdict of every check, by its name, in their order; never raises."""
     settings, found = None, {"settings": passed("all can be read, and none is missing")}
     try:
-        settings = read_settings(to_serve=True)
+        settings = operator_settings(to_serve=True)
     except SettingsInvalid as error:
         advice = "`smsapi settings` prints every setting with its rule."
         found["settings"] = failed("; ".join(error.detail.splitlines()) + ".", advice)
@@ -60,7 +61,7 @@ def examine(clock: Clock) -> Mapping[str, Verdict]:
 def _readable() -> Settings | None:
     """Return the settings where nothing is wrong but that some are missing to serve."""
     try:
-        return read_settings()
+        return operator_settings()
     except SettingsInvalid:
         return None
 

@@ -9,6 +9,7 @@ import click
 
 from smsapi.batches.store import count_unmade
 from smsapi.cli.admin import as_json, open_database, print_json
+from smsapi.cli.demo import operator_settings
 from smsapi.clock import Clock, rfc3339
 from smsapi.db import Database
 from smsapi.errors import SmsapiError
@@ -19,7 +20,7 @@ from smsapi.messages.underway import let_begun_end
 from smsapi.messages.unknown import UnknownMessages, read_unknown
 from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, Gate, close_gate, open_gate, read_gates, read_stops
 from smsapi.pacing.tolls import ACCOUNT_SEGMENTS, REQUESTS, SENDER_PREFIX, tolls_of
-from smsapi.settings import Settings, read_settings
+from smsapi.settings import Settings
 from smsapi.timekeeping import set_clock_of
 
 # Messages of test keys pass no gate: nobody is texted.
@@ -49,7 +50,7 @@ def status(*, as_json: bool) -> None:
 
     Later is what is not due yet: scheduled, or between two attempts.
     """
-    settings = read_settings()
+    settings = operator_settings()
     with open_database() as store, store.read() as connection:
         now = set_clock_of(store).now()
         lanes, unsettled = measure(connection, now), count_unsettled(connection, now)
@@ -90,7 +91,7 @@ def pause(*, lane: str | None, reason: str | None) -> None:
     They are still taken: a caller who waits gets 202. What is in a call to Plivo already is sent, and is waited for,
     two seconds at most: once this command is done, no further call begins. Messages of test keys are not held.
     """
-    key, lease = _pause_of(lane), read_settings().lease_seconds
+    key, lease = _pause_of(lane), operator_settings().lease_seconds
     with open_database() as store:
         clock = set_clock_of(store)
         with store.transaction() as connection:

@@ -19,6 +19,7 @@ from smsapi.errors import SmsapiError
 from smsapi.stopping import stop_signals
 from smsapi.webhooks.signing import verify
 
+_BIND: Final = "127.0.0.1:9000"
 _ROUTE: Final = "/v1/webhook-endpoints"
 _DESCRIPTION: Final = "smsapi webhooks listen"
 # An event has at most 20,000 bytes.
@@ -32,7 +33,7 @@ def webhooks() -> None:
 
 
 @webhooks.command("listen")
-@click.option("--bind", default="127.0.0.1:9000", show_default=True, help="HOST:PORT to listen on.")
+@click.option("--bind", help=f"HOST:PORT to listen on. [default: {_BIND}, or any port where that is taken]")
 @click.option(
     "--event", "events", multiple=True, default=("*",), show_default=True, help="As message.*; several times."
 )
@@ -41,14 +42,20 @@ def webhooks() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print each event as one line of JSON, and nothing else.")
 @address
 def listen(
-    *, bind: str, events: tuple[str, ...], reached_at: str | None, count: int | None, as_json: bool, **service: str
+    *,
+    bind: str | None,
+    events: tuple[str, ...],
+    reached_at: str | None,
+    count: int | None,
+    as_json: bool,
+    **service: str,
 ) -> None:
     """Make a webhook endpoint, print each event whose signature is right, and delete the endpoint at the end.
 
     With `smsapi dev` it works as it is. Another service must be able to reach this command: by https at a public
     address (--reached-at), or in a network of SMSAPI_WEBHOOK_ALLOW_NETWORKS. The exit codes are those of smsapi send.
     """
-    server = _Receiver(*split_bind(bind), count=count, as_json=as_json)
+    server = _receiver(bind, count=count, as_json=as_json)
     # The signals are held before the endpoint is made, so that it is deleted whenever they come.
     with server, stop_signals() as wait:
         url = reached_at or server.url
@@ -56,6 +63,16 @@ def listen(
             if not as_json:
                 click.echo(f"Listening at {url}; Ctrl-C stops it.", err=True)
             wait()
+
+
+def _receiver(bind: str | None, *, count: int | None, as_json: bool) -> "_Receiver":
+    host, port = split_bind(bind or _BIND)
+    try:
+        return _Receiver(host, port, count=count, as_json=as_json)
+    except SmsapiError:
+        if bind is not None:
+            raise
+    return _Receiver(host, 0, count=count, as_json=as_json)
 
 
 @contextmanager

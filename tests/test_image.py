@@ -1,6 +1,8 @@
 """Dockerfile, docker-compose.yml and .dockerignore, held against each other and against the service."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -63,6 +65,18 @@ def test_the_file_for_the_simulator_sets_all_that_is_needed_to_serve_and_starts_
     assert set(hosts) <= COMPOSE["services"].keys()
     required = re.findall(r"\$\{(\w+):\?", COMPOSE_TEXT)
     assert set(required) <= given.keys()
+
+
+def test_docker_compose_reads_the_file_for_the_simulator_where_it_is_installed(tmp_path):
+    if shutil.which("docker-compose") is None:
+        return
+    shutil.copy(ROOT / "docker-compose.yml", tmp_path)
+    lines = [f"{name}={value}" for name, value in read_env("simulator.env", SMSAPI_JWT_SECRET="0" * 64).items()]
+    (tmp_path / ".env").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    ended = subprocess.run(
+        ["docker-compose", "config", "--services"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert set(ended.stdout.split()) == COMPOSE["services"].keys(), ended.stderr
 
 
 def test_what_compose_passes_on_and_nobody_gave_counts_as_not_set():

@@ -126,9 +126,11 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 .PHONY: services
 services:
 	@missing="$$($(PYTHON) -m tests.services missing)" || exit 1; \
-	if [ -z "$$missing" ]; then exit 0; \
+	helpful="$$($(PYTHON) -m tests.services helpful)" || exit 1; \
+	if [ -z "$$missing$$helpful" ]; then exit 0; \
 	elif [ "$$(id -u)" = 0 ]; then as_root=; \
 	elif sudo -n true 2>/dev/null; then as_root="sudo -n"; \
+	elif [ -z "$$missing" ]; then exit 0; \
 	else \
 		echo "The tests need these Debian packages: $$missing. Install them:" >&2; \
 		echo "    sudo apt-get install --no-install-recommends $$missing" >&2; \
@@ -137,10 +139,12 @@ services:
 	fi; \
 	$(INSTALL_PACKAGES)
 
+# What is only helpful (promtool, for the alert rules) is installed where that can be had at once, and is no reason to fail.
 # The policy keeps Debian from starting the servers that it installs: the tests start their own, and in a container
 # or a chroot the attempt would fail the installation. A policy that is already there is left as it is.
 define INSTALL_PACKAGES
-command -v apt-get >/dev/null || { echo "Not Debian: install $$missing by hand." >&2; exit 1; }; \
+command -v apt-get >/dev/null || { [ -n "$$missing" ] || exit 0; \
+	echo "Not Debian: install $$missing by hand." >&2; exit 1; }; \
 policy=/usr/sbin/policy-rc.d; \
 if [ ! -e $$policy ]; then \
 	trap '$$as_root rm -f '$$policy EXIT; \
@@ -149,6 +153,12 @@ if [ ! -e $$policy ]; then \
 	$$as_root chmod 755 $$policy; \
 fi; \
 apt="$$as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600"; \
-$$apt update && $$apt install -y --no-install-recommends $$missing >/dev/null </dev/null && \
-missing="$$($(PYTHON) -m tests.services missing)" && test -z "$$missing"
+if [ -n "$$missing" ]; then \
+	$$apt update && $$apt install -y --no-install-recommends $$missing >/dev/null </dev/null && \
+	missing="$$($(PYTHON) -m tests.services missing)" && test -z "$$missing" || exit 1; \
+fi; \
+if [ -n "$$helpful" ]; then \
+	$$apt install -y --no-install-recommends $$helpful >/dev/null 2>&1 </dev/null || \
+	echo "Not installed: $$helpful. The tests that need it are left out." >&2; \
+fi
 endef

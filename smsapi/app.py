@@ -23,7 +23,7 @@ from smsapi.db import Database
 from smsapi.deps import Deps
 from smsapi.errors import SettingsInvalid
 from smsapi.gathering import Crowd, Gatherer, Slots
-from smsapi.health import Health
+from smsapi.health import OK, Finding, Health
 from smsapi.inbound.views import blueprint as inbound_blueprint
 from smsapi.limits.fallback import FallbackStore, ShareStore
 from smsapi.limits.gcra import Charge, Window
@@ -31,17 +31,18 @@ from smsapi.limits.memory import MemoryStore
 from smsapi.limits.redis import RedisStore
 from smsapi.limits.store import LimitStore
 from smsapi.messages.flows import measure_due
-from smsapi.messages.unknown import oldest_unknown_at
 from smsapi.messages.views import blueprint as messages_blueprint
 from smsapi.metrics import Metrics
+from smsapi.monitoring.figures import Figures, look_at_queue
+from smsapi.monitoring.gauges import gauges_of
 from smsapi.optouts.views import blueprint as optouts_blueprint
-from smsapi.pacing.gates import read_stops
 from smsapi.plivo.client import PlivoProvider
 from smsapi.plivo.retry import RetryPolicy
 from smsapi.pressure import Load, Pressure
 from smsapi.privacy.views import blueprint as privacy_blueprint
 from smsapi.receipts.service import store_reports
 from smsapi.receipts.views import blueprint as receipts_blueprint
+from smsapi.remembered import Remembered
 from smsapi.send.testmode import TestProvider
 from smsapi.send.views import blueprint as send_blueprint
 from smsapi.settings import Settings
@@ -136,24 +137,31 @@ def build_deps(settings: Settings, **replacements: Any) -> Deps:
         "checkpoint": lambda _name: None,
     }
     fields["pressure"] = Pressure(lambda: _due(database, clock, settings))
+    fields["figures"] = Remembered(partial(look_at_queue, database, clock))
     if "provider" not in replacements:
         fields["provider"] = _plivo(settings, clock)
     world = Deps(**{**fields, **replacements})
-    world.health.register("database", lambda: _database_answers(world.database))
-    if settings.redis_url is not None:
-        world.health.register("redis", lambda: _limits_answer(world.strict_limits))
-    world.metrics.watch(
-        limits_degraded=lambda: isinstance(world.limits, FallbackStore) and world.limits.degraded,
-        stops=lambda: _stops(world),
-        unknown_age=lambda: _unknown_age(world),
-    )
+    _watch(world)
     return world
 
 
-def _unknown_age(world: Deps) -> float:
-    with world.database.read() as connection:
-        oldest = oldest_unknown_at(connection)
-    return 0.0 if oldest is None else max(0.0, (world.clock.now() - oldest).total_seconds())
+def _watch(world: Deps) -> None:
+    """Have the probes and the metrics look at this world."""
+    world.health.register("database", lambda: _database_answers(world.database))
+    if world.settings.redis_url is not None:
+        world.health.register("redis", lambda: _limits_answer(world.strict_limits))
+    # What is down then is the database.
+    unseen = Finding("degraded", "the database does not say how the queue stands")
+    world.health.register("queue", lambda: _queue_moves(world.figures.get()), otherwise=unseen)
+    world.metrics.watch(
+        limits_degraded=lambda: isinstance(world.limits, FallbackStore) and world.limits.degraded,
+        of_store=lambda: gauges_of(world.figures.get()),
+    )
+
+
+def _queue_moves(figures: Figures) -> Finding:
+    # Not down: whoever turns away from this process because nobody sends would turn away what it could take.
+    return OK if figures.trouble is None else Finding("degraded", figures.trouble)
 
 
 def _upload_slots(settings: Settings) -> Slots:
@@ -209,11 +217,6 @@ def _due(database: Database, clock: Clock, settings: Settings) -> Mapping[int, L
     # A row that is no message yet waits as one does; for how long says the first of its batch that is one.
     waits = {lane: loads.get(lane, Load(0, now)) for lane in {*loads, *unmade}}
     return {lane: replace(load, waiting=load.waiting + unmade.get(lane, 0)) for lane, load in waits.items()}
-
-
-def _stops(world: Deps) -> frozenset[str]:
-    with world.database.read() as connection:
-        return frozenset(gate.key.partition(":")[0] for gate in read_stops(connection))
 
 
 def _database_answers(database: Database) -> bool:

@@ -116,7 +116,10 @@ def read_rfc3339(written: str) -> datetime:
     """
     found = _WRITTEN.fullmatch(written)
     if found is None:
-        raise ValueError("Must be a time in RFC 3339 with its offset, such as 2026-12-24T18:00:00Z.")
+        raise ValueError(
+            "Must be a time in RFC 3339 with its offset, such as 2026-12-24T18:00:00Z, which is UTC, or "
+            "2026-12-24T19:00:00+01:00."
+        )
     seconds, fraction, offset = written[:_SECONDS], (found[4] or "")[:7], found[5]
     try:
         moment = datetime.fromisoformat(

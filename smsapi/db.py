@@ -14,8 +14,9 @@ that meets an equal row, does so in this order, and within a table in the order 
 9. ``webhook_endpoints`` (id), then ``webhook_deliveries`` (endpoint, message, ``seq``)
 
 Rows that are taken with SKIP LOCKED are waited for by nobody's fault: those may come in any order, and before others.
-``events`` and ``inbound_messages`` are inserted and, apart from erasing, not locked. A deadlock that happens all the
-same is :class:`~smsapi.errors.StoreUnavailable`: nothing of it was done, and the request or the step is made again.
+``events`` and ``inbound_messages`` are inserted and, apart from erasing, not locked; ``workers`` is changed by single
+statements. A deadlock that happens all the same is :class:`~smsapi.errors.StoreUnavailable`: nothing of it was done,
+and the request or the step is made again.
 """
 
 from collections.abc import Callable, Iterator, Sequence

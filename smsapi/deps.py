@@ -18,6 +18,7 @@ from smsapi.metrics import Metrics
 from smsapi.plivo.outcomes import Provider
 from smsapi.plivo.retry import RetryPolicy
 from smsapi.pressure import Pressure
+from smsapi.remembered import Remembered
 from smsapi.settings import Settings
 from smsapi.sms.prices import PriceList
 
@@ -53,6 +54,8 @@ class Deps:
     reports: Bell
     # How much waits, as of a moment ago.
     pressure: Pressure
+    # How the queue stands, as of a moment ago (:class:`smsapi.monitoring.figures.Figures`).
+    figures: Remembered[Any]
     retry_policy: RetryPolicy
     random: Random
     # Calls off what waits of a client's key (client, key, who says so); what is sent lies above what keys are.

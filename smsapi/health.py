@@ -1,10 +1,35 @@
-"""Whether what this process needs is there, by name."""
+"""Readiness checks: whether what this process needs is there, by name, and whether the queue moves."""
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from smsapi.remembered import Question
+
+State = Literal["ok", "degraded", "down"]
 
 _PATIENCE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found. ``degraded``: requests can be served, and something else is wrong, as ``reason`` says."""
+
+    state: State
+    reason: str | None = None
+
+
+OK: Final = Finding("ok")
+DOWN: Final = Finding("down")
+_WORST: Final = ("ok", "degraded", "down")
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    ask: Callable[[], bool | Finding]
+    otherwise: Finding
 
 
 class Health:
@@ -12,49 +37,43 @@ class Health:
 
     def __init__(self, patience_seconds: float = _PATIENCE_SECONDS) -> None:
         self._patience_seconds = patience_seconds
-        self._checks: dict[str, Callable[[], bool]] = {}
-        self._running: dict[str, _Run] = {}
+        self._checks: dict[tuple[str, str], _Check] = {}
+        self._running: dict[tuple[str, str], Question[bool | Finding]] = {}
         self._lock = threading.Lock()
 
-    def register(self, name: str, check: Callable[[], bool]) -> None:
-        """Add a check, or replace the one of this name; False, an exception or no answer in time means down."""
-        self._checks[name] = check
+    def register(
+        self, name: str, check: Callable[[], bool | Finding], *, of: str = "", otherwise: Finding = DOWN
+    ) -> None:
+        """Add a check, or replace the one of this name and ``of``; of several with one name the worst finding counts.
 
-    def report(self) -> dict[str, bool]:
-        """Run all checks at once; return which hold."""
+        False means down; an exception, or no answer in time, means ``otherwise``.
+        """
+        self._checks[name, of] = _Check(check, otherwise)
+
+    def report(self) -> Mapping[str, Finding]:
+        """Run all checks at once; return what they found."""
         until = time.monotonic() + self._patience_seconds
-        running = {name: self._run(name, check) for name, check in tuple(self._checks.items())}
-        return {name: run.result(until) for name, run in running.items()}
+        running = [(key, check, self._run(key, check)) for key, check in tuple(self._checks.items())]
+        found: dict[str, Finding] = {}
+        for (name, _), check, question in running:
+            finding = _result(question, check, until)
+            found[name] = max(found.get(name, OK), finding, key=lambda each: _WORST.index(each.state))
+        return found
 
-    def _run(self, name: str, check: Callable[[], bool]) -> "_Run":
+    def _run(self, key: tuple[str, str], check: _Check) -> Question[bool | Finding]:
         # A server that is there and does not answer would otherwise hold one more thread at each question.
         with self._lock:
-            run = self._running.get(name)
-            if run is None or run.is_over:
-                run = self._running[name] = _Run(check)
-            return run
+            question = self._running.get(key)
+            if question is None or question.is_over:
+                question = self._running[key] = Question(check.ask)
+            return question
 
 
-class _Run:
-    """One run of a check, on a thread of its own."""
-
-    def __init__(self, check: Callable[[], bool]) -> None:
-        self._check = check
-        self._holds = False
-        self._over = threading.Event()
-        threading.Thread(target=self._look, name="smsapi-health", daemon=True).start()
-
-    @property
-    def is_over(self) -> bool:
-        return self._over.is_set()
-
-    def result(self, until: float) -> bool:
-        return self._over.wait(max(0.0, until - time.monotonic())) and self._holds
-
-    def _look(self) -> None:
-        try:
-            self._holds = self._check()
-        except Exception:  # noqa: BLE001 - whatever it is, the thing cannot be used
-            self._holds = False
-        finally:
-            self._over.set()
+def _result(question: Question[bool | Finding], check: _Check, until: float) -> Finding:
+    try:
+        answer = question.result(until)
+    except Exception:  # noqa: BLE001 - whatever it is, the thing cannot be used
+        return check.otherwise
+    if isinstance(answer, Finding):
+        return answer
+    return OK if answer else DOWN

@@ -50,6 +50,11 @@ class Lookout:
         if self._thread is not None:
             self._thread.join(timeout_seconds)
 
+    @property
+    def thread(self) -> threading.Thread | None:
+        """Return the thread that looks; None before the start."""
+        return self._thread
+
     def ring(self, *, at_once: bool = False) -> None:
         """Say that there may be something new; ``at_once`` ends even the shortest rest."""
         self._rung.set()

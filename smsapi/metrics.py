@@ -3,15 +3,16 @@
 import errno
 import os
 from collections.abc import Callable, Iterable
-from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from functools import update_wrapper
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from smsapi.errors import Unavailable
 from smsapi.log import get_logger
@@ -20,7 +21,6 @@ log = get_logger()
 
 _Given = ParamSpec("_Given")
 
-STOPS = ("account", "circuit", "pause")
 _REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -51,8 +51,7 @@ class Metrics:
         self._registry = registry
         self._has_failed = False
         self._limits_degraded: Callable[[], bool] = lambda: False
-        self._stops: Callable[[], AbstractSet[str]] = frozenset
-        self._unknown_age: Callable[[], float] = lambda: 0.0
+        self._of_store: Callable[[], Iterable[Metric]] = tuple
         self._requests = Histogram(
             "smsapi_request_seconds",
             "Requests by route and status.",
@@ -91,10 +90,13 @@ class Metrics:
             registry=registry,
             buckets=_REQUEST_BUCKETS,
         )
-        self._log_lines_dropped = Counter(
-            "smsapi_log_lines_dropped_total",
+        self._log_dropped = Counter(
+            "smsapi_log_dropped_total",
             "Log lines that could not be written: their reader is gone or does not read, or the disk is full.",
             registry=registry,
+        )
+        self._log_lines_dropped = Counter(
+            "smsapi_log_lines_dropped_total", "The former name of smsapi_log_dropped_total.", registry=registry
         )
         self._set_aside = Counter(
             "smsapi_set_aside_total",
@@ -107,21 +109,6 @@ class Metrics:
             "1 while limits are counted in the process because Redis is gone.",
             registry=registry,
             multiprocess_mode="livemax",
-        )
-        # Of the store, not of a process: whoever looked last knows best.
-        self._stopped = Gauge(
-            "smsapi_stopped",
-            "1 while nothing is sent: gate is circuit (Plivo fails), account (Plivo refuses the account) or pause.",
-            ("gate",),
-            registry=registry,
-            multiprocess_mode="mostrecent",
-        )
-
-        self._unknown_oldest = Gauge(
-            "smsapi_unknown_oldest_seconds",
-            "Age of the oldest message whose outcome is unknown, those held for a person included; 0 where none is.",
-            registry=registry,
-            multiprocess_mode="mostrecent",
         )
 
     def note_failure(self, error: Exception) -> None:
@@ -174,40 +161,57 @@ class Metrics:
 
     def count_dropped_log_lines(self, lines: int) -> None:
         """Count lines that the log could not take. Never raises, and logs nothing."""
-        with suppress(Exception):
-            self._log_lines_dropped.inc(lines)
+        for each in (self._log_dropped, self._log_lines_dropped):
+            with suppress(Exception):
+                each.inc(lines)
 
-    def watch(
-        self,
-        *,
-        limits_degraded: Callable[[], bool],
-        stops: Callable[[], AbstractSet[str]],
-        unknown_age: Callable[[], float],
-    ) -> None:
-        """Set what ``refresh`` and ``expose`` look up.
+    def watch(self, *, limits_degraded: Callable[[], bool], of_store: Callable[[], Iterable[Metric]]) -> None:
+        """Set what ``refresh`` looks up, and what ``expose`` asks the store for.
 
-        ``stops`` names the gates at which all sending stops, ``unknown_age`` is that of the oldest unknown message in
-        seconds.
+        ``of_store`` gives the metrics that all processes see alike: they are in no file that processes share, and none
+        of them is added up.
         """
-        self._limits_degraded, self._stops, self._unknown_age = limits_degraded, stops, unknown_age
+        self._limits_degraded, self._of_store = limits_degraded, of_store
 
     def refresh(self) -> None:
         """Look up how things stand in this process; the others that share a directory see no more than was written."""
         self._degraded.set(self._limits_degraded())
 
     def expose(self) -> bytes:
-        """Return the text form, of all processes where they share a directory."""
+        """Return the text form, of all processes where they share a directory, and with what the store says.
+
+        Where the store does not answer, its metrics are left out, and ``smsapi_store_up`` is 0.
+        """
         self.refresh()
-        with suppress(Unavailable):  # the rest can be told without the store
-            stopped = self._stops()
-            for gate in STOPS:
-                self._stopped.labels(gate).set(gate in stopped)
-            self._unknown_oldest.set(self._unknown_age())
+        store = CollectorRegistry()
+        store.register(_Asked(self._ask_store()))
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-            return generate_latest(self._registry)
+            return generate_latest(self._registry) + generate_latest(store)
         registry = CollectorRegistry()
         _AllProcesses(registry)
-        return generate_latest(registry)
+        return generate_latest(registry) + generate_latest(store)
+
+    def _ask_store(self) -> Iterable[Metric]:
+        try:
+            found = list(self._of_store())
+        except Unavailable:
+            found, is_up = [], False
+        except Exception as error:  # noqa: BLE001 - whatever it is, the rest can be told without the store
+            self.note_failure(error)
+            found, is_up = [], False
+        else:
+            is_up = True
+        return [GaugeMetricFamily("smsapi_store_up", "1 while the store answers, else 0.", value=is_up), *found]
+
+
+class _Asked(Collector):
+    """Metrics as they were found."""
+
+    def __init__(self, found: Iterable[Metric]) -> None:
+        self._found = found
+
+    def collect(self) -> Iterable[Metric]:
+        return self._found
 
 
 def _is_begun(path: Path) -> bool:

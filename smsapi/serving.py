@@ -71,6 +71,16 @@ forwarded_allow_ips = ""
 _running: dict[str, Sending] = {}
 
 
+def when_ready(_server: Any) -> None:
+    """Say that it listens, before the first worker has loaded the app."""
+    get_logger().info("server_started", address=bind, processes=workers, threads=threads)
+
+
+def on_exit(_server: Any) -> None:
+    """Say that it has stopped."""
+    get_logger().info("server_stopped")
+
+
 def application() -> Flask:
     """Return the app of this worker."""
     prepare_process(_settings)
@@ -83,7 +93,7 @@ def application() -> Flask:
 
 def post_worker_init(worker: Any) -> None:
     """Start what the worker sends with, after the fork."""
-    sending = Sending(_world(worker))
+    sending = Sending(_world(worker), "serve")
     sending.start()
     sending.listen()
     _running["sending"] = sending

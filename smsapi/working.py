@@ -39,12 +39,15 @@ _NO_PUBLIC_URL: Final = (
 
 
 class Sending:
-    """What sends in this process: its dispatcher, where it has threads, and the hints, where there is a broker."""
+    """What sends in this process: its dispatcher, where it has threads, and the hints, where there is a broker.
 
-    def __init__(self, world: Deps) -> None:
+    ``role`` is the command that the process runs, as its heartbeat names it.
+    """
+
+    def __init__(self, world: Deps, role: str = "worker") -> None:
         settings = world.settings
         self._world = world
-        self._dispatcher = Dispatcher(world) if settings.dispatch_threads else None
+        self._dispatcher = Dispatcher(world, role=role) if settings.dispatch_threads else None
         # A dispatcher keeps the clock itself.
         self._timekeeper = None if settings.dispatch_threads else Timekeeper(world)
         self.hints = None if settings.broker_url is None else Hints(settings.broker_url, self._look)
@@ -102,7 +105,7 @@ def boot() -> None:
         settings = read_settings()
         prepare_process(settings)
         world = build_deps(settings)
-        sending = Sending(world)
+        sending = Sending(world, "worker")
         broker = StubBroker(middleware=[]) if sending.hints is None else sending.hints.broker
         broker.add_middleware(_Ending(world, sending))
         if settings.worker_metrics_bind is not None:

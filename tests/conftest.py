@@ -7,6 +7,7 @@ import socket
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
@@ -29,12 +30,13 @@ from smsapi.plivo.simulator import Simulator
 from smsapi.settings import read_settings
 from tests.services import DATABASE_URL_VARIABLE, REDIS_URL_VARIABLE, Service, start_postgres, start_redis
 from tests.support.api import LANDLINE, Caller, CheckedClient, Remote
-from tests.support.examples import load_profile
+from tests.support.examples import is_on_its_store, load_profile
 from tests.support.shared import CompiledOnceRule, share_statements
 from tests.support.stores import PostgresCleaner, fast_directory
 
 AUTH_ID = "MATESTTESTTESTTEST00"
 AUTH_TOKEN = "the-auth-token-of-the-tests"
+STORES = ("sqlite", "postgresql")
 JWT_SECRET = "a-secret-for-the-tests-of-32-chars-or-more"
 
 configure_logging("info")
@@ -42,6 +44,19 @@ Flask.url_rule_class = CompiledOnceRule
 load_profile()
 # Where the tests run in the background of a script, a shell has them ignore Ctrl-C, and so would all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what runs on the other store: see ``is_on_its_store``."""
+    asked = [(item, getattr(getattr(item, "callspec", None), "params", {}).get("database_url")) for item in items]
+    twins = Counter(item.nodeid.replace(str(store), "") for item, store in asked)
+    items[:] = [
+        item
+        for item, store in asked
+        if store not in STORES
+        or twins[item.nodeid.replace(store, "")] == 1
+        or is_on_its_store(item.nodeid, store, is_marked=item.get_closest_marker("both_stores") is not None)
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +126,7 @@ def postgres_url(migrated_postgres: str, postgres_cleaner: PostgresCleaner) -> s
     return migrated_postgres
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=STORES)
 def database_url(request: pytest.FixtureRequest) -> str:
     """Each store in turn."""
     name = "sqlite_url" if request.param == "sqlite" else "postgres_url"

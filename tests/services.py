@@ -234,6 +234,11 @@ def missing_packages() -> list[str]:
     return [package for tool, package, url in wanted if not (url and os.environ.get(url)) and find_tool(tool) is None]
 
 
+def helpful_packages() -> list[str]:
+    """Return the Debian packages without which a few tests are left out: promtool tries the alert rules."""
+    return ["prometheus"] if find_tool("promtool") is None else []
+
+
 def find_tool(name: str) -> Path | None:
     """Return the program: from Debian's newest PostgreSQL, which keeps its servers off the PATH, or from the PATH."""
     installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[4]))
@@ -350,11 +355,12 @@ def _free_port() -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Print, on ``missing``, the Debian packages that the tests lack; 2 on anything else."""
-    if arguments != ["missing"]:
-        sys.stderr.write("usage: python3 -m tests.services missing\n")
+    """Print the Debian packages that the tests lack: ``missing`` or ``helpful`` ones; 2 on anything else."""
+    asked = {("missing",): missing_packages, ("helpful",): helpful_packages}.get(tuple(arguments))
+    if asked is None:
+        sys.stderr.write("usage: python3 -m tests.services missing|helpful\n")
         return 2
-    sys.stdout.write(" ".join(missing_packages()) + "\n")
+    sys.stdout.write(" ".join(asked()) + "\n")
     return 0
 
 

@@ -3,9 +3,8 @@
 import json
 import os
 import re
-import subprocess
-import sys
-from datetime import UTC, datetime
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -18,7 +17,9 @@ from smsapi.cli import cli
 from smsapi.db import Database
 from smsapi.errors import SmsapiError
 from tests.support.auth import ask_for_token, everything_stored, run_on_server, whoami, with_key, world
+from tests.support.command import run as run_apart
 
+_background = ThreadPoolExecutor(4)
 NOT_MIGRATED = "The database has not the schema of this version. Run: smsapi db upgrade"
 UNKNOWN_CLIENT, UNKNOWN_KEY = f"cli_{0:032}", f"key_{0:032}"
 
@@ -59,15 +60,13 @@ def run_on(database_url, *words):
 
 
 def start(*words, database_url):
-    """Start the command in a process of its own."""
-    environ = {**os.environ, "SMSAPI_DATABASE_URL": database_url}
-    command = [sys.executable, "-c", "from smsapi.cli import main; main()", *words]
-    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    """Run the command in a process of its own, and do not wait for it."""
+    return _background.submit(run_apart, *words, SMSAPI_DATABASE_URL=database_url)
 
 
-def ended(process):
-    stdout, stderr = process.communicate(timeout=60)
-    return process.returncode, stdout, stderr
+def ended(running):
+    done = running.result(60)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
 def rows_of(url, table):
@@ -149,7 +148,13 @@ def test_rotating_keeps_the_old_key_for_the_overlap(run, run_json, app, make_cal
     assert (made["scopes"], made["client_id"]) == (["keys", "usage"], owner.client_id)
     for key in (owner.key, made["key"]):
         assert with_key(app, key).status_code == 200
-    run_json("keys", "rotate", owner.key_id, "--overlap-seconds", "0")
+    assert made["replaces"]["id"] == owner.key_id
+    seconds = datetime.fromisoformat(made["replaces"]["works_until"]) - datetime.fromisoformat(made["created_at"])
+    assert seconds == timedelta(seconds=60)
+    said = run("keys", "rotate", owner.key_id, "--overlap-seconds", "60").stderr
+    assert made["replaces"]["works_until"][:10] in said
+    assert f"To end it now: smsapi keys revoke {owner.key_id}\n" in said
+    assert "has stopped working" in run("keys", "rotate", owner.key_id, "--overlap-seconds", "0").stderr
     assert with_key(app, owner.key).status_code == 401
     assert with_key(app, made["key"]).status_code == 200
     again = run("keys", "rotate", owner.key_id)

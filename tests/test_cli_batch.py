@@ -175,7 +175,7 @@ def test_a_message_that_plivo_refuses_is_5(live, contacts):
 def test_the_same_command_again_sends_nobody_anything_twice(live, simulator, contacts):
     service, path = live(), contacts()
     first, second = (batch(service, "send", path, "--text", TEXT) for _ in range(2))
-    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert (first.exit_code, second.exit_code) == (0, 6)
     assert "nothing is sent a second time" in second.stderr
     assert "nothing is sent a second time" not in first.stderr
     assert simulator.store.count() == 2
@@ -183,6 +183,26 @@ def test_the_same_command_again_sends_nobody_anything_twice(live, simulator, con
     assert batch(service, "send", path, "--text", "Bye {{name}}").exit_code == 0
     assert batch(service, "send", path, "--text", TEXT, "--idempotency-key", "once-more").exit_code == 0
     assert simulator.store.count() == 6
+
+
+def test_in_json_a_batch_says_whether_it_was_uploaded_before(live, simulator, contacts):
+    service, path = live(), contacts()
+    first, second = (batch(service, "send", path, "--text", TEXT, "--json") for _ in range(2))
+    assert [json.loads(each.stdout)["replayed"] for each in (first, second)] == [False, True]
+    assert (first.exit_code, first.stderr) == (0, "")
+    assert (second.exit_code, second.stderr.count("\n")) == (6, 1)
+    assert "nothing is sent a second time" in second.stderr
+    # What it rejected the first time is no news either: nobody is texted by this command.
+    bad = contacts("to,name\n+14155552001,Ada\nnonsense,Bob\n", name="bad.csv")
+    assert [batch(service, "send", bad, "--text", TEXT).exit_code for _ in range(2)] == [5, 6]
+    assert simulator.store.count() == 3
+
+
+def test_the_repetition_of_an_upload_of_its_own_that_was_not_answered_is_no_replay(contacts):
+    replay = Reply(202, FINISHED, {"Idempotent-Replayed": "true"})
+    with hostile([Reply(None), replay]) as service:
+        ended = batch(service, "send", contacts(), "--text", TEXT, "--json")
+    assert (ended.exit_code, json.loads(ended.stdout)["replayed"]) == (0, False), ended.output
 
 
 def test_all_or_nothing_sends_nothing_is_2_and_shows_why(live, simulator, contacts, tmp_path):

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from sqlalchemy import insert
 
 from smsapi.cli import cli
-from smsapi.cli.checks import CHECKS, Patient, seconds_apart
+from smsapi.cli.checks import CHECKS, seconds_apart
+from smsapi.cli.examination import Patient
 from smsapi.clock import ManualClock
 from smsapi.pacing.models import gates
 from smsapi.settings import read_settings
@@ -22,6 +23,7 @@ from tests.plivo.far_side import FarSide
 from tests.support.auth import run_on_server
 from tests.support.command import environment
 from tests.support.dispatching import ASYNC, run_due, world_of
+from tests.support.heartbeats import beat
 
 NAMES = ["settings", *(name for name, _, _ in CHECKS)]
 NOWHERE = "http://127.0.0.1:1"
@@ -118,6 +120,7 @@ def test_a_service_that_has_all_it_needs_is_healthy_and_nothing_is_changed_or_to
 ):
     app, url = serve()
     new_caller(app).send(headers=ASYNC)
+    beat(world_of(app))
     stores = {"SMSAPI_REDIS_URL": redis_url, "SMSAPI_BROKER_URL": f"{redis_url.rpartition('/')[0]}/1"}
     found = examined(SMSAPI_PUBLIC_URL=url, PLIVO_SENDER_ID="+14155550100", **stores)
     on_sqlite = not world_of(app).database.is_postgresql
@@ -151,14 +154,14 @@ def test_all_bad_settings_are_named_and_the_rest_needs_them(doctor, examined):
 def test_where_settings_are_only_missing_all_else_is_looked_at(app, examined):
     found = examined(SMSAPI_JWT_SECRET=None, PLIVO_AUTH_ID=None, PLIVO_AUTH_TOKEN=None)
     assert states(found)["fail"] == {"settings"} | UNREACHED
-    assert states(found)["ok"] == {"database", "migrations", "dispatcher", "stops", "unknown"}
+    assert states(found)["ok"] == {"database", "migrations", "workers", "dispatcher", "stops", "unknown"}
 
 
 @only_sqlite
 def test_a_sqlite_file_that_is_not_there_is_not_made(examined, tmp_path):
     found = examined(SMSAPI_DATABASE_URL=f"sqlite:///{tmp_path}/none.db")
     assert (found["database"]["state"], found["database"]["advice"]) == ("fail", "Run: smsapi db upgrade")
-    assert {found[name]["state"] for name in ("migrations", "database_clock", "dispatcher", "stops")} == {"skip"}
+    assert {found[name]["state"] for name in ("migrations", "database_clock", "workers", "stops")} == {"skip"}
     assert not (tmp_path / "none.db").exists()
 
 
@@ -175,7 +178,7 @@ def test_a_postgresql_that_does_not_answer_is_told_without_its_password(doctor, 
 def test_a_postgresql_that_only_reads_and_one_without_the_schema_are_told_apart(bare_postgres, postgres, examined):
     found = examined(SMSAPI_DATABASE_URL=bare_postgres)
     assert (found["database"]["state"], found["migrations"]["advice"]) == ("ok", "Run: smsapi db upgrade")
-    assert (found["dispatcher"]["state"], found["dispatcher"]["detail"]) == ("skip", "needs migrations")
+    assert (found["workers"]["state"], found["workers"]["detail"]) == ("skip", "needs migrations")
     name = bare_postgres.rpartition("/")[2]
     run_on_server(postgres, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     found = examined(SMSAPI_DATABASE_URL=bare_postgres)
@@ -338,6 +341,7 @@ def test_messages_that_are_due_for_long_while_none_goes_on_are_a_failure(make_ap
     app = make_app({"clock": clock})
     new_caller(app).send(category="otp", headers=ASYNC)
     clock.advance(59)
+    beat(world_of(app))
     assert examined(clock=clock)["dispatcher"]["state"] == "ok"
     clock.advance(2)
     found = examined(clock=clock)
@@ -351,6 +355,7 @@ def test_a_long_queue_that_goes_on_is_no_failure(make_app, examined):
     clock.world = world_of(app)
     new_caller(app).send(headers=ASYNC)
     clock.advance(120)
+    beat(world_of(app))
     found = examined(clock=clock)
     assert (found["dispatcher"]["state"], found["dispatcher"]["detail"]) == ("ok", "messages wait, and go on")
 
@@ -364,6 +369,7 @@ def test_what_is_stopped_is_a_failure_of_its_own_and_not_the_dispatchers(make_ap
         detail = {"since": "2026-01-01T00:00:00.000Z", "by": "operator", "reason": "wrong text"}
         connection.execute(insert(gates).values(key="pause:marketing", opens_at=None, detail=detail))
     clock.advance(120)
+    beat(world)
     found = examined(clock=clock)
     assert "stops" in states(found)["fail"]
     assert found["dispatcher"] == {
@@ -376,6 +382,7 @@ def test_what_is_stopped_is_a_failure_of_its_own_and_not_the_dispatchers(make_ap
     assert "smsapi queue resume --lane marketing" in found["stops"]["detail"]
     new_caller(app, mode="test").send(headers=ASYNC)
     clock.advance(61)
+    beat(world)
     assert "(test)" in examined(clock=clock)["dispatcher"]["detail"]
 
 

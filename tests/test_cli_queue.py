@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from smsapi.cli.queue import drain, paces_of
-from smsapi.clock import ManualClock
+from smsapi.clock import ManualClock, rfc3339
 from smsapi.errors import SmsapiError
 from smsapi.plivo.outcomes import Rejected, Unavailable, Unknown
 from smsapi.settings import read_settings
 from tests.conftest import eventually, new_caller
 from tests.support.command import called
 from tests.support.dispatching import ASYNC, run_due, world_of
+from tests.support.heartbeats import beat
 from tests.support.providers import Scripted
 from tests.support.staged import stage
 
@@ -134,6 +135,7 @@ def test_the_status_shows_each_lane_what_is_under_way_and_the_paces(make_app, ru
     caller.send(on_unknown="hold")
     caller.send(category="otp", headers=ASYNC)
     caller.send(category="otp", send_at=(clock.now() + timedelta(days=1)).isoformat())
+    process = beat(world_of(app), seconds_ago=-90)
     found = status()
     otp = found["lanes"]["otp"]
     assert list(found["lanes"]) == [*LANES, "test"]
@@ -148,6 +150,15 @@ def test_the_status_shows_each_lane_what_is_under_way_and_the_paces(make_app, ru
     assert lines[5] == "Being sent: 0. Unknown: 2 (1 to be looked into, 1 held for a person)."
     assert lines[6].startswith("The oldest unknown message is so since ")
     assert lines[7].startswith("Paces in segments a second: account 5, long code 1, ")
+    assert lines[8].startswith("Process: worker 0.1.0 on there (pid 7, threads 4) sends, last heartbeat ")
+    assert found["workers"] == [
+        {
+            **{name: getattr(process, name) for name in ("host", "pid", "version", "role", "threads")},
+            "started_at": rfc3339(process.started_at),
+            "last_beat_at": rfc3339(process.beat_at),
+            "alive": True,
+        }
+    ]
 
 
 def test_the_paces_are_those_of_the_settings():
@@ -175,6 +186,7 @@ def test_what_stopped_by_itself_is_shown_with_its_reason_and_its_next_try(make_a
     app = make_app({"provider": Scripted(outcome)}, breaker_failures=1)
     new_caller(app).send(headers=ASYNC)
     assert run_due(world_of(app)) >= 1
+    beat(world_of(app))
     (stop,) = status()["stops"]
     gate, sentence = expected
     assert stop["gate"] == gate
@@ -187,6 +199,7 @@ def test_failures_that_have_not_opened_the_circuit_are_no_stop(make_app, status)
     app = make_app({"provider": Scripted(Unavailable("refused"))}, breaker_failures=2)
     new_caller(app).send(headers=ASYNC)
     run_due(world_of(app))
+    beat(world_of(app))
     assert status()["stops"] == []
 
 

@@ -1,121 +1,165 @@
-"""deploy/: the units of systemd, the settings and nginx's configuration, against the service and against each other.
+"""Rolling deploys: this version runs, and restarts, on the schema of a later one, where that says so."""
 
-systemd and nginx judge them too where they are installed.
-"""
-
+import ast
 import os
-import re
-import shlex
 import shutil
 import subprocess
-from configparser import ConfigParser
-from dataclasses import fields
+import sys
 from pathlib import Path
 
 import pytest
 
-from smsapi.cli import cli
-from smsapi.settings import Settings, read_settings
-from tests.test_image import read_env
+import smsapi
+from smsapi.cli.admin import LATER_SCHEMA
+from smsapi.db import Database
+from smsapi.migrations.compatibility import schema_compatibility
+from tests.conftest import eventually
+from tests.support.dispatching import ASYNC
+from tests.support.served import Served, Worker, caller_of, environment, run_smsapi
 
-DEPLOY = Path(__file__).parents[1] / "deploy"
-UNITS = sorted(path.name for path in DEPLOY.glob("*.service"))
-NGINX = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
-REQUIRED = {
-    "SMSAPI_JWT_SECRET": "0" * 64,
-    "PLIVO_AUTH_ID": "MA" + "0" * 18,
-    "PLIVO_AUTH_TOKEN": "token",
-    "PLIVO_SENDER_ID": "+14155550100",
-    "SMSAPI_PUBLIC_URL": "https://sms.example.com",
-}
+# A step of the next version: it only adds something, or it says that nobody before may use what it leaves.
+STEP = '''"""A step that this version does not know."""
 
+import sqlalchemy as sa
+from alembic import op
 
-def unit(name):
-    parsed = ConfigParser(strict=True, interpolation=None)
-    parsed.optionxform = str
-    parsed.read_string((DEPLOY / name).read_text(encoding="utf-8"))
-    return parsed
+revision = "next"
+down_revision = "{head}"
 
 
-def test_there_is_a_unit_for_each_of_schema_api_and_worker():
-    assert UNITS == ["smsapi-migrate.service", "smsapi-worker.service", "smsapi.service"]
+def upgrade():
+    op.add_column("messages", sa.Column("invented", sa.Text(), nullable=True))
+    op.create_table("inventions", sa.Column("id", sa.Text(), primary_key=True))
+    if {breaks}:
+        op.execute("UPDATE schema_compatibility SET usable_from = 'next'")
 
 
-@pytest.mark.parametrize("name", UNITS)
-def test_a_unit_runs_a_command_that_there_is_with_the_settings_of_the_file(name):
-    service = unit(name)["Service"]
-    program, *words = shlex.split(service["ExecStart"])
-    assert program == "/opt/smsapi/bin/smsapi"
-    command = cli
-    for word in words:
-        command = command.get_command(None, word)
-        assert command is not None, word
-    assert service["EnvironmentFile"] == "/etc/smsapi/smsapi.env"
-    assert service["User"] == "smsapi"
-    for variable in filter(None, [service.get("Environment")]):
-        assert variable.partition("=")[0] in {each.metadata["name"] for each in fields(Settings)}
+def downgrade():
+    raise NotImplementedError
+'''
 
 
-@pytest.mark.parametrize("name", ["smsapi.service", "smsapi-worker.service"])
-def test_what_serves_waits_for_the_schema_and_is_given_the_time_to_stop(name):
-    parsed = unit(name)
-    assert parsed["Unit"]["Requires"] == parsed["Unit"]["After"] == "smsapi-migrate.service"
-    assert int(parsed["Service"]["TimeoutStopSec"]) > read_settings({}).graceful_seconds
-    assert parsed["Service"]["Restart"] == "always"
+@pytest.fixture
+def later(tmp_path):
+    """Return a function that upgrades a database by the next version, which is this one and one step more."""
+
+    def upgrade(url: str, *, breaks: bool = False) -> None:
+        package = tmp_path / "later" / "smsapi"
+        shutil.copytree(Path(smsapi.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+        steps = package / "migrations" / "versions"
+        head = max(path.name[:4] for path in steps.glob("[0-9]*.py"))
+        (steps / "next.py").write_text(STEP.format(head=head, breaks=breaks))
+        environ = {**os.environ, "PYTHONPATH": str(package.parent), "SMSAPI_DATABASE_URL": url}
+        command = [sys.executable, "-P", "-m", "smsapi", "db", "upgrade"]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stdout) == (0, "The database is up to date.\n"), done.stderr
+
+    return upgrade
 
 
-def test_the_file_of_settings_lacks_only_what_it_says_and_is_read_by_a_shell_as_by_systemd():
-    given = read_env("smsapi.env")
-    assert {name for name in REQUIRED if not given[name]} == set(REQUIRED)
-    settings = read_settings(given | REQUIRED, to_serve=True)
-    assert settings.trusted_proxies == 1
-    assert f"proxy_pass http://{settings.bind};" in NGINX
-    names = {each.metadata["name"] for each in fields(Settings)}
-    assert given.keys() <= names
-    printed = subprocess.run(
-        ["/bin/sh", "-euc", f"set -a; . {shlex.quote(str(DEPLOY / 'smsapi.env'))}; env"],
-        env={"PATH": os.environ["PATH"]},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert given.items() <= dict(line.split("=", 1) for line in printed.splitlines()).items()
-
-
-def test_nginx_lets_through_what_the_service_takes_and_nothing_that_a_caller_claims_to_be():
-    assert "client_max_body_size 64m;" in NGINX
-    assert "proxy_set_header X-Forwarded-For $remote_addr;" in NGINX
-    # A caller may wait for Plivo for 30 seconds.
-    assert int(re.search(r"proxy_read_timeout (\d+)s;", NGINX)[1]) > 30
-    assert NGINX.count("{") == NGINX.count("}")
-
-
-def test_systemd_finds_nothing_wrong_where_it_is_installed(tmp_path):
-    if shutil.which("systemd-analyze") is None:
+@pytest.fixture
+def own_url(request, database_url):
+    """A database of this test's own, whose schema may become another's."""
+    if database_url.startswith("sqlite"):
+        yield database_url
         return
-    for name in UNITS:
-        text = (DEPLOY / name).read_text(encoding="utf-8")
-        # It is installed on servers only.
-        (tmp_path / name).write_text(text.replace("/opt/smsapi/bin/smsapi", "/bin/true"), encoding="utf-8")
-    ended = subprocess.run(
-        ["systemd-analyze", "verify", *sorted(tmp_path.iterdir())], capture_output=True, text=True, check=False
-    )
-    complaints = [line for line in ended.stderr.splitlines() if "smsapi" in line]
-    assert (ended.returncode, complaints) == (0, []), ended.stderr
+    admin = Database(database_url)
+    engine = admin.engine.execution_options(isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE DATABASE smsapi_deploy")
+    url = admin.url.set(database="smsapi_deploy").render_as_string(hide_password=False)
+    try:
+        assert run_smsapi({"PATH": "", "SMSAPI_DATABASE_URL": url}, "db", "upgrade").returncode == 0
+        yield url
+    finally:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("DROP DATABASE smsapi_deploy WITH (FORCE)")
+        admin.close()
 
 
-def test_nginx_finds_nothing_wrong_where_it_is_installed(tmp_path):
-    if shutil.which("nginx") is None or shutil.which("openssl") is None:
-        return
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=sms.example.com"]
-    made += ["-keyout", str(tmp_path / "privkey.pem"), "-out", str(tmp_path / "fullchain.pem")]
-    subprocess.run(made, capture_output=True, check=True)
-    site = NGINX.replace("/etc/letsencrypt/live/sms.example.com", str(tmp_path))
-    (tmp_path / "nginx.conf").write_text(f"pid {tmp_path}/pid; events {{}} http {{ {site} }}", encoding="utf-8")
-    ended = subprocess.run(
-        ["nginx", "-t", "-e", "stderr", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
+ADDS = {"add_column", "create_table", "create_index", "bulk_insert", "f"}
+
+
+def test_a_step_that_does_more_than_add_says_what_that_is_to_the_version_before():
+    steps = sorted((Path(smsapi.__file__).parent / "migrations" / "versions").glob("[0-9]*.py"))
+    assert steps
+    for step in (step for step in steps if step.name[:4] > "0013"):
+        source = step.read_text()
+        (upgrade,) = [each for each in ast.parse(source).body if getattr(each, "name", "") == "upgrade"]
+        done = {
+            node.attr
+            for node in ast.walk(upgrade)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "op"
+        }
+        assert done <= ADDS or "usable_from" in source, (step.name, done - ADDS)
+
+
+def test_what_runs_goes_on_and_starts_again_on_the_schema_of_the_next_version(own_url, later, simulator, tmp_path):
+    environ = environment(own_url, simulator.url, SMSAPI_WORKERS=1)
+    served = Served({**environ, "SMSAPI_DISPATCH_THREADS": "0"}, tmp_path / "api")
+    worker = Worker({**environ, "SMSAPI_PUBLIC_URL": served.url}, tmp_path / "worker", threads=2)
+    for unit in (served, worker):
+        unit.log.parent.mkdir()
+    try:
+        served.start()
+        worker.start()
+        later(own_url)
+        caller = caller_of(served)
+
+        def is_delivered(message):
+            return caller.message(message["id"])["status"] == "delivered"
+
+        sent = caller.send(headers=ASYNC).json()
+        eventually(lambda: is_delivered(sent))
+        for unit in (served, worker):
+            assert unit.stop() == 0
+            unit.start()
+        again = caller.send(headers=ASYNC).json()
+        eventually(lambda: is_delivered(again))
+        for words in (["queue", "status"], ["queue", "pause"], ["queue", "resume"]):
+            done = run_smsapi(environ, *words)
+            assert done.returncode == 0, done.stderr
+        done = run_smsapi(environ, "db", "upgrade")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "The database has the schema of a later version, which this version may use.\n"
+    finally:
+        served.close()
+        worker.close()
+
+
+def test_a_schema_that_only_later_versions_may_use_is_told_of(own_url, later, simulator):
+    later(own_url, breaks=True)
+    environ = environment(own_url, simulator.url)
+    for words in (
+        ["serve"],
+        ["worker"],
+        ["queue", "status"],
+        ["queue", "pause"],
+        ["db", "upgrade"],
+        ["clients", "list"],
+    ):
+        done = run_smsapi(environ, *words)
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", f"smsapi: {LATER_SCHEMA}\n"), words
+    with (store := Database(own_url)).read() as connection:
+        assert connection.execute(schema_compatibility.select()).scalar_one() == "next"
+    store.close()
+
+
+def test_a_database_that_cannot_hold_every_text_is_refused_in_a_sentence(postgres_url):
+    admin = Database(postgres_url)
+    engine = admin.engine.execution_options(isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE DATABASE smsapi_latin ENCODING 'LATIN1' TEMPLATE template0")
+    url = admin.url.set(database="smsapi_latin").render_as_string(hide_password=False)
+    try:
+        for words in (["db", "upgrade"], ["serve"], ["clients", "list"]):
+            done = run_smsapi(environment(url, "http://127.0.0.1:9"), *words)
+            assert done.returncode == 1
+            assert done.stdout == ""
+            (said,) = done.stderr.splitlines()
+            assert "LATIN1" in said
+            assert "ENCODING 'UTF8'" in said
+    finally:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("DROP DATABASE smsapi_latin WITH (FORCE)")
+        admin.close()

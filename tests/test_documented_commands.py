@@ -37,9 +37,9 @@ NOT_RUN = {
     "/opt/smsapi": "it fetches the dependencies, on a server",
     "python3 -m venv /opt": "it is for a server, as root",
     "useradd": "it is for a server, as root",
-    "install -": "it is for a server, as root; tests/test_deploy.py reads the files",
-    "systemctl": "it is for a server, as root; tests/test_deploy.py reads the units",
-    "su smsapi": "it is for a server, as root; tests/test_deploy.py sources the file",
+    "install -": "it is for a server, as root; tests/test_deploy_server.py reads the files",
+    "systemctl": "it is for a server, as root; tests/test_deploy_server.py reads the units",
+    "su smsapi": "it is for a server, as root; tests/test_deploy_server.py sources the file",
     "smsapi worker": "it runs until it is stopped: tests/test_worker.py",
     "SMSAPI_DISPATCH_THREADS=0 smsapi serve": "it runs until it is stopped: tests/test_serve.py",
 }

@@ -265,9 +265,9 @@ dispatcher.start()
 for _ in range(40):
     assert said.acquire(timeout=30)
 names = {thread.name for thread in threading.enumerate()}
-looking = ("sweep", "webhooks", "batches", "reports", "housekeeping", "hints")
+looking = ("sweep", "webhooks", "batches", "reports", "housekeeping", "hints", "heartbeat")
 assert {f"smsapi-{each}" for each in looking} <= names, names
-assert dispatcher.is_alive()
+assert dispatcher.trouble() is None
 dispatcher.stop(10)
 hints.stop()
 print("alive")

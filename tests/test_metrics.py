@@ -98,6 +98,7 @@ def test_the_metrics_ask_for_their_token_where_one_is_set(make_app):
 
 def stopped(app):
     """Return the gates that the metrics show as closed, as anybody may ask for them."""
+    world_of(app).figures.forget()
     text = app.test_client().get("/metrics").get_data(as_text=True)
     shown = dict(re.findall(r'^smsapi_stopped\{gate="(\w+)"\} ([01])\.0$', text, re.MULTILINE))
     assert shown.keys() == {"account", "circuit", "pause"}
@@ -147,16 +148,19 @@ def test_without_the_store_the_metrics_tell_the_rest(make_app, tmp_path):
     answer = app.test_client().get("/metrics")
     assert answer.status_code == 200
     assert b"smsapi_limits_degraded 0.0" in answer.data
+    assert b"\nsmsapi_store_up 0.0\n" in answer.data
+    assert b"smsapi_queue_depth" not in answer.data
+    assert b"smsapi_stopped" not in answer.data
 
 
 SHARING = """
 import sys
+from prometheus_client.core import GaugeMetricFamily
 from smsapi.metrics import Metrics
 metrics, degraded = Metrics(), [True]
 metrics.watch(
     limits_degraded=lambda: degraded[0],
-    stops=lambda: {"circuit"} if degraded[0] else set(),
-    unknown_age=lambda: 0.0,
+    of_store=lambda: [GaugeMetricFamily("smsapi_workers_alive", "Of the store.", value=3 if degraded[0] else 2)],
 )
 metrics.observe_request("GET", "/v1/messages", 200, 0.01)
 metrics.expose()
@@ -193,5 +197,7 @@ def test_processes_that_share_a_directory_are_summed_and_their_gauges_are_not_st
     processes[1].communicate("\n", timeout=30)
     assert 'smsapi_request_seconds_count{method="GET",route="/v1/messages",status="200"} 2.0' in shown
     assert "smsapi_limits_degraded 0.0" in shown
-    # Of the store, which all see alike: what the one that looked last has seen.
-    assert 'smsapi_stopped{gate="circuit"} 0.0' in shown
+    # Of the store, which all see alike: what this one sees, and nothing of it is in the files.
+    assert "\nsmsapi_workers_alive 2.0\n" in shown
+    assert "\nsmsapi_store_up 1.0\n" in shown
+    assert len(re.findall("^smsapi_(?:workers_alive|store_up) ", shown, re.MULTILINE)) == 2

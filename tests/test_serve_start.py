@@ -1,11 +1,15 @@
 """What stops the start of ``smsapi serve``: a sentence for each thing that is wrong, exit code 1, and no traceback."""
 
 import socket
+import subprocess
+import threading
+from pathlib import Path
 
 import pytest
 
-from tests.conftest import free_port
-from tests.support.served import environment, run_smsapi
+from tests.conftest import eventually, free_port
+from tests.support.forkserver import SMSAPI
+from tests.support.served import environment, run_smsapi, serving
 
 
 @pytest.fixture
@@ -67,3 +71,53 @@ def test_a_port_that_is_taken_is_one_sentence_also_where_the_kernel_would_share_
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         (line,) = said(run_smsapi(environ, "serve", "--bind", address))
         assert line == f"{address} cannot be listened on: Address already in use. Use --bind HOST:PORT."
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_told_to_stop_while_it_starts_it_ends_with_0(environ, command, seconds):
+    started = subprocess.Popen(
+        [*SMSAPI, command], env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        words = Path(f"/proc/{started.pid}/cmdline")
+        # From the moment at which it is the service; before it is Python that is starting.
+        eventually(lambda: "smsapi.cli.starting" in words.read_text())
+        threading.Event().wait(seconds)
+        started.terminate()
+        _, said = started.communicate(timeout=60)
+    finally:
+        started.kill()
+    assert started.returncode == 0, said
+    assert "Traceback" not in said
+
+
+def test_serve_says_that_it_listens_where_and_that_it_has_stopped(environ, sqlite_url):
+    with serving(
+        {**environ, "SMSAPI_DATABASE_URL": sqlite_url, "SMSAPI_WORKERS": "2", "SMSAPI_THREADS": "3"}
+    ) as served:
+        (line,) = served.lines("server_started")
+        assert (line["address"], line["processes"], line["threads"]) == (served.url[7:], 2, 3)
+        assert served.lines("server_stopped") == []
+        assert served.stop() == 0
+        assert len(served.lines("server_stopped")) == 1
+
+
+def test_what_killed_services_left_of_their_metrics_is_removed_and_nothing_of_the_living(environ, tmp_path):
+    environ = {**environ, "TMPDIR": str(tmp_path), "SMSAPI_WORKERS": "2"}
+    living = {**environ, "SMSAPI_BIND": f"127.0.0.1:{free_port()}"}
+
+    def directories():
+        return set(tmp_path.glob("smsapi-metrics-*"))
+
+    with serving(living):
+        (of_living,) = directories()
+        with serving(environ) as killed:
+            (left,) = directories() - {of_living}
+            killed.kill()
+            assert directories() == {of_living, left}
+        with serving(environ) as again:
+            (own,) = directories() - {of_living}
+            assert own != left
+            assert again.stop() == 0
+        assert directories() == {of_living}

@@ -10,7 +10,14 @@ import pytest
 import redis
 
 from tests.processes import freeze, is_running, thaw, wait_until
-from tests.services import ServiceError, find_tool, missing_packages, start_postgres, start_redis
+from tests.services import (
+    ServiceError,
+    find_tool,
+    helpful_packages,
+    missing_packages,
+    start_postgres,
+    start_redis,
+)
 
 # On a laptop the servers may be elsewhere, named by a URL; CI must have them.
 in_ci = bool(os.environ.get("CI"))
@@ -178,3 +185,5 @@ def test_a_server_given_by_url_is_not_missing(monkeypatch):
     monkeypatch.delenv("SMSAPI_TEST_REDIS_URL", raising=False)
 
     assert missing_packages() == ["redis-server", "wrk"]
+    # Of use to a few tests, and no reason to run none.
+    assert helpful_packages() == ["prometheus"]

@@ -1,5 +1,6 @@
 """Settings: each read once, every bad one named at once, and no secret ever shown."""
 
+import json
 import subprocess
 import sys
 from dataclasses import fields
@@ -7,7 +8,9 @@ from dataclasses import fields
 import pytest
 
 from smsapi.errors import SettingsInvalid
-from smsapi.settings import Settings, read_settings
+from smsapi.settings import Settings, find_unknown, read_settings
+from tests.support.command import called
+from tests.support.served import environment, serving
 
 SPECS = {spec.metadata["name"]: spec for spec in fields(Settings)}
 SECRETS = sorted(name for name, spec in SPECS.items() if spec.metadata["secret"])
@@ -207,3 +210,38 @@ def test_a_bad_start_is_lines_on_stderr_and_exit_code_1():
     assert sorted(line.split()[1] for line in ended.stderr.splitlines()) == sorted(
         ["SMSAPI_WORKERS", "SMSAPI_DATABASE_URL", "SMSAPI_JWT_SECRET", "PLIVO_AUTH_ID", "PLIVO_AUTH_TOKEN"]
     )
+
+
+def test_a_variable_that_is_no_setting_is_named_with_the_nearest_one():
+    given = {
+        "SMSAPI_LIMIT_SNED": "1 per minute",
+        "SMSAPI_JWT_SECRETS_FILE": "/x",
+        "SMSAPI_ZZZZZ": "1",
+        "SMSAPI_REDIS_URL": "redis://x",
+        "SMSAPI_REDIS_URL_FILE": "",
+        "SMSAPI_TOKEN": "x",
+        "SMSAPI_SERVICE_HOST": "10.0.0.1",
+        "SMSAPI_PORT_8000_TCP_ADDR": "10.0.0.1",
+        "OTHER": "x",
+    }
+    assert find_unknown(given) == {
+        "SMSAPI_JWT_SECRETS_FILE": "SMSAPI_JWT_SECRET_FILE",
+        "SMSAPI_LIMIT_SNED": "SMSAPI_LIMIT_SEND",
+        "SMSAPI_ZZZZZ": None,
+    }
+
+
+def test_serve_warns_of_a_variable_that_is_no_setting(sqlite_url, simulator):
+    environ = environment(sqlite_url, simulator.url, SMSAPI_WORKERS=1, SMSAPI_LIMIT_SNED="1 per minute")
+    with serving(environ) as served:
+        (line,) = served.lines("setting_not_known")
+    assert (line["setting"], line["did_you_mean"]) == ("SMSAPI_LIMIT_SNED", "SMSAPI_LIMIT_SEND")
+    assert line["level"] == "warning"
+
+
+def test_doctor_names_a_variable_that_is_no_setting(sqlite_url):
+    given = {"SMSAPI_DATABASE_URL": sqlite_url, "SMSAPI_JWT_SECRET": "s" * 32, **AUTH}
+    ended = called("doctor", "--json", **given, SMSAPI_LIMIT_SNED="1 per minute")
+    (found,) = [each for each in json.loads(ended.stdout)["checks"] if each["check"] == "settings"]
+    assert found["state"] == "ok"
+    assert "SMSAPI_LIMIT_SNED (SMSAPI_LIMIT_SEND?)" in found["detail"]

@@ -26,7 +26,7 @@ from smsapi.errors import (
 )
 from smsapi.ids import show_id
 from smsapi.settings.windows import read_windows
-from smsapi.web.answers import Answer, answer
+from smsapi.web.answers import Answer, answer, to_json
 from smsapi.web.body import MAX_PUBLIC_BYTES, load, load_body, load_optional_body, load_query
 from smsapi.web.context import deps, to_response
 from smsapi.web.once import answer_once
@@ -364,4 +364,4 @@ def present_client(client: Client) -> dict[str, Any]:
 def _without_secret(made: Answer) -> Answer:
     # The secret is stored nowhere, so a replay shows the key without it.
     document = orjson.loads(made.body)
-    return replace(made, body=orjson.dumps({**document, "key": None}).decode()) if "key" in document else made
+    return replace(made, body=to_json({**document, "key": None})) if "key" in document else made

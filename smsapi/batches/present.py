@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from smsapi.batches.models import QUEUED as BATCH_QUEUED
 from smsapi.batches.models import SENDING, Batch
 from smsapi.clock import rfc3339
 from smsapi.ids import show_id
@@ -31,11 +32,11 @@ def rate_of(batch: Batch, counts: Mapping[str, int], now: datetime) -> float | N
     return max(0, count_over(batch, counts) - batch.mark_left) / (now - batch.mark_at).total_seconds()
 
 
-def present_batch(batch: Batch, counts: Mapping[str, int], *, now: datetime, stopped: bool = False) -> dict[str, Any]:
+def present_batch(batch: Batch, counts: Mapping[str, int], *, now: datetime, hold: str | None = None) -> dict[str, Any]:
     """Return the batch resource of the contract.
 
-    ``counts`` as :func:`smsapi.batches.store.counts_of` gives them. ``stopped`` says that a gate keeps its messages
-    back, so that nobody knows when it ends.
+    ``counts`` as :func:`smsapi.batches.store.counts_of` gives them. ``hold`` is what keeps its
+    messages from being sent (:func:`smsapi.messages.waiting.hold_of`), so that nobody knows when it ends.
     """
     rate = rate_of(batch, counts, now)
     return {
@@ -57,8 +58,9 @@ def present_batch(batch: Batch, counts: Mapping[str, int], *, now: datetime, sto
         "all_or_nothing": batch.all_or_nothing,
         "dry_run": batch.dry_run,
         "test": batch.test,
+        "waiting_for": _waiting_for(batch, counts, hold),
         "rate_per_second": None if rate is None else round(rate, 2),
-        "expected_end_at": None if stopped else _moment(_expected_end(batch, counts, now, rate)),
+        "expected_end_at": None if hold is not None else _moment(_expected_end(batch, counts, now, rate)),
         "created_at": rfc3339(batch.created_at),
         "accepted_at": _moment(batch.accepted_at),
         "started_at": _moment(batch.started_at),
@@ -78,6 +80,12 @@ def present_end(batch: Batch, counts: Mapping[str, int]) -> dict[str, Any]:
         "duplicates": batch.duplicates,
         "counts": dict(counts),
     }
+
+
+def _waiting_for(batch: Batch, counts: Mapping[str, int], hold: str | None) -> str | None:
+    if batch.status == SCHEDULED:
+        return "send_at"
+    return hold if counts[QUEUED] and batch.status in {BATCH_QUEUED, SENDING} else None
 
 
 def _expected_end(batch: Batch, counts: Mapping[str, int], now: datetime, rate: float | None) -> datetime | None:

@@ -9,6 +9,7 @@ from marshmallow import ValidationError, fields, post_load, validate
 from smsapi.batches.models import BATCH_STATUSES
 from smsapi.messages.schemas import CATEGORIES, MessageQuerySchema, PriceSchema
 from smsapi.messages.statuses import STATUSES
+from smsapi.messages.waiting import DESCRIPTION, REASONS
 from smsapi.web.fields import StrictSchema
 from smsapi.web.pagination import PageQuery
 
@@ -46,6 +47,9 @@ class BatchSchema(StrictSchema):
     all_or_nothing = fields.Boolean(required=True)
     dry_run = fields.Boolean(required=True)
     test = fields.Boolean(required=True, metadata={"description": "Made with a test key; nobody was texted."})
+    waiting_for = fields.String(
+        allow_none=True, validate=validate.OneOf(REASONS), metadata={"description": DESCRIPTION}
+    )
     rate_per_second = fields.Float(
         required=True,
         allow_none=True,

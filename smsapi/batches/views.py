@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -18,13 +19,13 @@ from smsapi.batches.store import Reject
 from smsapi.csvfiles import write_row
 from smsapi.deps import Deps
 from smsapi.errors import NotFound
-from smsapi.messages.lanes import name_of
 from smsapi.messages.models import messages
 from smsapi.messages.present import present_message
 from smsapi.messages.schemas import MessageListSchema, MessageQuery
 from smsapi.messages.store import list_messages
 from smsapi.messages.underway import let_begun_end
-from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, read_stops
+from smsapi.messages.waiting import hold_of, read_holds
+from smsapi.pacing.gates import read_stops
 from smsapi.web.answers import Answer, answer
 from smsapi.web.body import load_optional_body, load_query
 from smsapi.web.context import deps, to_response
@@ -58,7 +59,7 @@ def list_batches() -> Response:
         stops = _stops(connection)
 
     def present(batch: Batch) -> dict[str, Any]:
-        return present_batch(batch, counts[batch.id], now=world.clock.now(), stopped=_is_stopped(batch, stops))
+        return present_batch(batch, counts[batch.id], now=world.clock.now(), hold=_hold(world, batch, stops))
 
     return to_response(answer(page_of(found, page.limit, present, lambda batch: batch.id)))
 
@@ -95,7 +96,9 @@ def list_batch_messages(batch_id: str) -> Response:
         batch = _found(connection, batch_id)
         wanted = replace(query.wanted, batch_id=batch.id)
         found = list_messages(connection, caller(), wanted, limit=limit, before=before)
-    return to_response(answer(page_of(found, limit, present_message, lambda message: message.id)))
+        holds = read_holds(deps(), connection, found)
+    present = partial(present_message, hold_of_lane=holds)
+    return to_response(answer(page_of(found, limit, present, lambda message: message.id)))
 
 
 @blueprint.get("/v1/batches/<batch_id>/rejects")
@@ -164,17 +167,16 @@ def _found(connection: Connection, batch_id: str) -> Batch:
 
 
 def _present(world: Deps, connection: Connection, batch: Batch) -> dict[str, Any]:
-    counts, stopped = store.counts_of(connection, batch), _is_stopped(batch, _stops(connection))
-    return present_batch(batch, counts, now=world.clock.now(), stopped=stopped)
+    counts, hold = store.counts_of(connection, batch), _hold(world, batch, _stops(connection))
+    return present_batch(batch, counts, now=world.clock.now(), hold=hold)
 
 
 def _stops(connection: Connection) -> frozenset[str]:
     return frozenset(gate.key for gate in read_stops(connection))
 
 
-def _is_stopped(batch: Batch, stops: frozenset[str]) -> bool:
-    # Nothing stops test keys' messages, since nobody is texted.
-    return not batch.test and not stops.isdisjoint({PAUSE, f"{PAUSE}:{name_of(batch.lane)}", CIRCUIT, ACCOUNT})
+def _hold(world: Deps, batch: Batch, stops: frozenset[str]) -> str | None:
+    return hold_of(world, batch.lane, stops)
 
 
 def _wants_csv(query: schemas.RejectQuery) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import click
@@ -31,6 +31,10 @@ from smsapi.sms.phone import unwrap_number
 _T = TypeVar("_T")
 _PAGE = 100
 _NAME_LENGTH = 100  # as the API's rule
+LATER_SCHEMA: Final = (
+    "The database has the schema of a later version of smsapi, which this version may not use. "
+    "Run that version, or a later one; going back takes a backup from before the upgrade."
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the API would.")
 
 
@@ -51,8 +55,9 @@ def open_database(
         _check_exists(url)
     store = Database(url)
     try:
-        if current and not migrations.is_current(store):
-            raise SmsapiError("The database has not the schema of this version. Run: smsapi db upgrade")
+        _require_utf8(store)
+        if current:
+            _require_usable_schema(store)
         yield store
     except (StoreUnavailable, OperationalError, InterfaceError) as error:
         raise SmsapiError(f"The database of SMSAPI_DATABASE_URL cannot be used: {_first_line(error)}") from None
@@ -66,6 +71,26 @@ def _check_exists(url: str) -> None:
     if file is not None and file.parent.is_dir() and not file.exists():
         named = "Set SMSAPI_DATABASE_URL" if url == read_settings({}).database_url else "Correct SMSAPI_DATABASE_URL"
         raise SmsapiError(f"There is no database: {file} does not exist. {named}, or make it with: smsapi db upgrade")
+
+
+def _require_utf8(store: Database) -> None:
+    if not store.is_postgresql:
+        return
+    with store.read() as connection:
+        encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding != "UTF8":
+        raise SmsapiError(
+            f"The database of SMSAPI_DATABASE_URL is encoded in {encoding}, which cannot hold every text. "
+            "Make one by: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+        )
+
+
+def _require_usable_schema(store: Database) -> None:
+    state = migrations.schema_state(store)
+    if state is migrations.SchemaState.NEWER:
+        raise SmsapiError(LATER_SCHEMA)
+    if not state.is_usable:
+        raise SmsapiError("The database has not the schema of this version. Run: smsapi db upgrade")
 
 
 def _first_line(error: Exception) -> str:
@@ -89,6 +114,12 @@ def database() -> None:
 def upgrade() -> None:
     """Bring the schema to this version; safe to run again, and from several places at once."""
     with open_database(read_settings(), current=False, create=True) as store:
+        state = migrations.schema_state(store)
+        if state is migrations.SchemaState.NEWER:
+            raise SmsapiError(LATER_SCHEMA)
+        if state is migrations.SchemaState.NEWER_AND_USABLE:
+            click.echo("The database has the schema of a later version, which this version may use.")
+            return
         migrations.upgrade(store)
     click.echo("The database is up to date.")
 
@@ -325,7 +356,15 @@ def revoke_key(*, key_id: UUID, cancel_scheduled: bool) -> None:
 def rotate_key(*, key_id: UUID, overlap_seconds: int, as_json: bool) -> None:
     """Replace the key KEY_ID by a new one like it, and show that one, this once."""
     with open_database() as store, store.transaction() as connection:
-        key, secret = service.rotate_key(
-            connection, datetime.now(UTC), key_id, client_id=None, overlap_seconds=overlap_seconds
-        )
-    _print_key(present_key(key), secret, as_json=as_json)
+        now = datetime.now(UTC)
+        key, secret = service.rotate_key(connection, now, key_id, client_id=None, overlap_seconds=overlap_seconds)
+        ends_at = service.get_key(connection, key_id, client_id=None).ends_at or now
+    old, until = show_id("key", key_id), rfc3339(ends_at)
+    replaces = {"replaces": {"id": old, "works_until": until}} if as_json else {}
+    _print_key(present_key(key) | replaces, secret, as_json=as_json)
+    if as_json:
+        return
+    if ends_at <= now:
+        click.echo(f"The old key, {old}, has stopped working.", err=True)
+    else:
+        click.echo(f"The old key, {old}, works until {until}. To end it now: smsapi keys revoke {old}", err=True)

@@ -127,6 +127,7 @@ class _Bars:
             TextColumn("{task.fields[time]}"),
         )
         through = f"{batch.done:,}/{batch.accepted:,}" + (f", {batch.not_sent:,} not sent" if batch.not_sent else "")
+        through += f", {batch.standstill}" if batch.standstill else ""
         said = {"through": through, "rate": rate_of(batch), "time": time_of(batch)}
         # Of nothing at all everything is done.
         total, done = (batch.accepted, batch.done) if batch.accepted else (1, 1)
@@ -191,9 +192,11 @@ class _Lines:
         said = f"{batch.status}: {batch.done:,} of {batch.accepted:,} ({share} %)"
         if batch.seconds_taken is not None:
             said = f"{said}, {rate_of(batch)}, in {time_of(batch)}"
+        elif batch.standstill is not None:
+            said = f"{said}, {batch.standstill}"
         elif batch.rate is not None:
             said = f"{said}, {rate_of(batch)}, {time_of(batch)} left"
-        self._now_and_then(batch.status, said)
+        self._now_and_then(f"{batch.status} {batch.standstill}", said)
 
     def _now_and_then(self, stage: str, line: str, *, begins: bool = True) -> None:
         now = time.monotonic()

@@ -4,7 +4,9 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final
 
 import click
@@ -28,6 +30,7 @@ from smsapi.cli.calling import (
 from smsapi.cli.standing import EXIT_INPUT, Standing
 from smsapi.cli.upload import FORMATS, Upload, again, fields_of, format_of, pair, prepare, with_text
 
+EXIT_REPLAYED: Final = 6
 EXIT_INTERRUPTED: Final = 130
 _INPUT: Final = frozenset({400, 413, 414, 415, 422})
 _FIRST_LOOK_SECONDS: Final = 0.2
@@ -62,7 +65,7 @@ def batch() -> None:
 
     Exit codes: 0 all rows were taken and sent, 1 refused for good, 2 wrong usage or a file that is refused (nothing is
     sent), 3 not allowed, 4 not reached or not known (try again, with the key that is named), 5 some rows were rejected
-    or not sent, 130 interrupted.
+    or not sent, 6 the same was uploaded before and nothing is sent a second time, 130 interrupted.
     """
 
 
@@ -106,16 +109,16 @@ def send(
         with closing(upload.parcel):
             answer = _upload(context, service, upload, screen, given["retry_for"])
         standing = _taken(service, answer, hint=f"to take it up again: {again(context, upload.key)}")
-        _say_taken(screen, standing, is_replay=answer.is_replay)
+        _say_taken(screen, standing, is_replay=answer.is_replay, as_json=as_json)
         if not (given["no_wait"] or given["dry_run"] or standing.status in {"scheduled", "rejected"}):
             standing = _follow(service, standing, screen, given["retry_for"])
-    _show(standing, as_json=as_json)
+    _show(standing, as_json=as_json, replayed=answer.is_replay)
     with _ending(as_json=False):
         if given["rejects"] is not None:
             _save_rejects(service, standing.id, given["rejects"])
     if standing.rejected and given["rejects"] is None and not as_json:
         click.echo(f"smsapi batch: what was rejected, and why: smsapi batch rejects {standing.id}", err=True)
-    sys.exit(standing.exit_code)
+    sys.exit(EXIT_REPLAYED if answer.is_replay and standing.exit_code != EXIT_INPUT else standing.exit_code)
 
 
 @batch.command("watch")
@@ -228,11 +231,17 @@ def _prepare(source: str, form: str, fields: Mapping[str, Any], key: str | None,
 
 
 def _upload(context: click.Context, service: Service, upload: Upload, screen: Screen, retry_for: int) -> Answer:
+    unheard = False
+
     def tell(answer: Answer, wait: float) -> None:
+        nonlocal unheard
+        # It may have been taken all the same, and then the next answer is a replay of this one's.
+        unheard = unheard or answer.status != HTTPStatus.CONFLICT
         screen.say(f"{next(problem_lines(answer))} Again in {wait:.0f} s.")
 
     try:
-        return ask_until(lambda: upload.post(service, screen.uploading), retry_for, on_failure=tell)
+        answer = ask_until(lambda: upload.post(service, screen.uploading), retry_for, on_failure=tell)
+        return replace(answer, is_replay=answer.is_replay and not unheard)
     except KeyboardInterrupt:
         # Once all of it has left, the service may have taken it before it could say so.
         fate = "the batch may have been taken" if upload.was_whole else "nothing is sent"
@@ -256,12 +265,11 @@ def _standing_of(answer: Answer, hint: str | None = None) -> Standing:
     return standing
 
 
-def _say_taken(screen: Screen, standing: Standing, *, is_replay: bool) -> None:
+def _say_taken(screen: Screen, standing: Standing, *, is_replay: bool, as_json: bool) -> None:
     if is_replay:
-        screen.say(
-            "this was uploaded before with this Idempotency-Key, and nothing is sent a second time; "
-            "give another --idempotency-key to send it once more."
-        )
+        said = "this was uploaded before with this Idempotency-Key, and nothing is sent a second time; "
+        said += "give another --idempotency-key to send it once more."
+        click.echo(f"smsapi batch: {said}", err=True) if as_json else screen.say(said)
     match standing.status:
         case "rejected":
             screen.say(f"{standing.id} is refused as a whole: nothing of it is sent.")
@@ -291,9 +299,9 @@ def _get(service: Service, batch_id: str, retry_for: int, *, hint: str | None = 
     return _standing_of(ask_until(lambda: service.ask("GET", f"/v1/batches/{batch_id}"), retry_for), hint)
 
 
-def _show(standing: Standing, *, as_json: bool) -> None:
+def _show(standing: Standing, *, as_json: bool, **more: Any) -> None:
     if as_json:
-        click.echo(orjson.dumps(standing.resource, option=orjson.OPT_INDENT_2).decode())
+        click.echo(orjson.dumps({**standing.resource, **more}, option=orjson.OPT_INDENT_2).decode())
     else:
         print_table(standing.lines())
 

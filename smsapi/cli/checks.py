@@ -2,19 +2,16 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
-from functools import cached_property
 from http import HTTPStatus
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import redis
-import requests
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy import text
@@ -22,107 +19,20 @@ from sqlalchemy.engine import make_url
 
 from smsapi import migrations
 from smsapi.cli.admin import open_database
-from smsapi.cli.queue import describe_stop, describe_unknown
-from smsapi.clock import Clock
-from smsapi.db import Database
+from smsapi.cli.examination import Patient, Verdict, failed, passed, skipped
+from smsapi.cli.queue_checks import check_dispatcher, check_stops, check_unknown, check_workers
 from smsapi.ids import new_id, show_id
 from smsapi.limits.gcra import Charge, Window
 from smsapi.limits.redis import RedisStore
 from smsapi.limits.store import LimitStoreDown
 from smsapi.log import reason_of
-from smsapi.messages.backlog import LaneBacklog, measure
-from smsapi.messages.lanes import NAMES, TEST, name_of
-from smsapi.messages.unknown import read_unknown
-from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, read_stops
 from smsapi.plivo.answers import parsed_object
-from smsapi.plivo.client import PLIVO_ORIGIN
 from smsapi.plivo.signature import V3, V3_NONCE, sign_v3
-from smsapi.plivo.transport import CallFailedError, PlivoTransport
-from smsapi.settings import Settings
-
-State = Literal["ok", "fail", "skip"]
 
 MOST_SECONDS_APART: Final = 5.0
-LATE_SECONDS: Final = 60.0
-# In this time even a sender of one message in four seconds gets one through.
-_WATCH_SECONDS: Final = 10.0
-_LOOK_SECONDS: Final = 0.5
 _PATIENCE_SECONDS: Final = 5.0
-# Two or three looks at Plivo's list beyond its first.
-_UNKNOWN_LATE: Final = timedelta(minutes=5)
 # Plivo dates its answers to the second.
 _DATE_STEP: Final = timedelta(seconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a check found; ``advice`` is what to do where it failed."""
-
-    state: State
-    detail: str
-    advice: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Answered:
-    """An answer, or why there is none, and between which moments of our clock it was made."""
-
-    response: requests.Response | None
-    reason: str
-    asked_at: datetime
-    answered_at: datetime
-
-
-def passed(detail: str) -> Verdict:
-    """Return that all is well."""
-    return Verdict("ok", detail)
-
-
-def failed(detail: str, advice: str) -> Verdict:
-    """Return that something is not, and what to do."""
-    return Verdict("fail", detail, advice)
-
-
-def skipped(detail: str) -> Verdict:
-    """Return why there was nothing to look at."""
-    return Verdict("skip", detail)
-
-
-class Patient:
-    """What is examined, and what several checks ask for."""
-
-    def __init__(self, settings: Settings, clock: Clock) -> None:
-        self.settings = settings
-        self.clock = clock
-
-    @cached_property
-    def account(self) -> _Answered | None:
-        """What Plivo says of the account (GET /v1/Account/{auth_id}/), None without credentials."""
-        auth_id, token = self.settings.plivo_auth_id, self.settings.plivo_auth_token
-        if auth_id is None or token is None:
-            return None
-        origin = self.settings.plivo_url or PLIVO_ORIGIN
-        return self.ask("GET", f"{origin}/v1/Account/{auth_id}/", auth=(auth_id, token))
-
-    def ask(self, method: str, url: str, **given: Any) -> _Answered:
-        """Make one request, by the transport that Plivo is called with: no redirect, nothing from the environment."""
-        asked_at = self.clock.now()
-        transport = PlivoTransport(
-            origin=None,
-            connect_timeout_seconds=_PATIENCE_SECONDS,
-            read_timeout_seconds=_PATIENCE_SECONDS,
-            total_timeout_seconds=_PATIENCE_SECONDS * 2,
-            pool_size=1,
-        )
-        with requests.Session() as session:
-            session.trust_env = False
-            session.adapters.clear()
-            session.mount("http", transport)
-            try:
-                response, reason = session.request(method, url, **given), ""
-            except CallFailedError as failure:
-                response, reason = None, failure.reason
-        return _Answered(response, reason, asked_at, self.clock.now())
 
 
 def _check_database(patient: Patient) -> Verdict:
@@ -139,9 +49,12 @@ def _check_database(patient: Patient) -> Verdict:
 
 def _check_migrations(_patient: Patient) -> Verdict:
     with open_database(current=False) as store:
-        if not migrations.is_current(store):
-            return failed("the schema is not that of this version.", "Run: smsapi db upgrade")
-    return passed("the schema is that of this version")
+        state = migrations.schema_state(store)
+    if not state.is_usable:
+        is_later = state is migrations.SchemaState.NEWER
+        advice = "Run that version: it is later than this one." if is_later else "Run: smsapi db upgrade"
+        return failed("the schema is not that of this version.", advice)
+    return passed("the schema is that of this version" if state.is_own else "this version may use the schema")
 
 
 def _check_redis(patient: Patient) -> Verdict:
@@ -317,67 +230,6 @@ def _post_receipt(patient: Patient, token: str) -> str:
     return answered.reason if answered.response is None else str(answered.response.status_code)
 
 
-def _check_dispatcher(patient: Patient) -> Verdict:
-    with open_database() as store:
-        first, stopped = _look(store, patient.clock)
-        late = [lane for lane, each in first.items() if each.age_seconds(patient.clock.now()) > LATE_SECONDS]
-        if not set(late) - stopped:
-            waiting = sum(each.waiting for each in first.values())
-            state = "some of them stopped" if late else "none for long"
-            return passed(f"{waiting} waiting, {state}" if waiting else "nothing waits")
-        until = patient.clock.now() + timedelta(seconds=_WATCH_SECONDS)
-        while patient.clock.now() < until:
-            patient.clock.sleep(_LOOK_SECONDS)
-            if _moved(first, _look(store, patient.clock)[0]):
-                return passed("messages wait, and go on")
-    shown = ", ".join(name_of(lane) for lane in late if lane not in stopped)
-    advice = "Run `smsapi worker`, or `smsapi serve` with SMSAPI_DISPATCH_THREADS above 0, on this database."
-    return failed(f"messages have been due for over {LATE_SECONDS:g} s ({shown}), and none goes on.", advice)
-
-
-def _look(store: Database, clock: Clock) -> tuple[Mapping[int, LaneBacklog], set[int]]:
-    """Return what waits, and the lanes that are stopped."""
-    with store.read() as connection:
-        stops = {gate.key for gate in read_stops(connection)}
-        lanes = measure(connection, clock.now())
-    everywhere = bool(stops & {PAUSE, CIRCUIT, ACCOUNT})
-    stopped = {lane for lane, name in NAMES.items() if lane != TEST and (everywhere or f"{PAUSE}:{name}" in stops)}
-    return lanes, stopped
-
-
-def _moved(before: Mapping[int, LaneBacklog], after: Mapping[int, LaneBacklog]) -> bool:
-    return any(
-        now.waiting < each.waiting or now.oldest_due_at != each.oldest_due_at
-        for each, now in ((each, after.get(lane, LaneBacklog())) for lane, each in before.items())
-        if each.waiting
-    )
-
-
-def _check_stops(_patient: Patient) -> Verdict:
-    with open_database() as store, store.read() as connection:
-        closed = read_stops(connection)
-    if not closed:
-        return passed("nothing is stopped")
-    advice = {
-        ACCOUNT: "Top up the account at Plivo, or mend its credentials; it is tried again by itself.",
-        CIRCUIT: "Look at the network and at Plivo's own status; it is tried again by itself.",
-    }
-    todo = filter(None, (advice.get(gate.key) for gate in closed))
-    return failed(" ".join(describe_stop(gate) for gate in closed), " ".join(todo))
-
-
-def _check_unknown(patient: Patient) -> Verdict:
-    with open_database() as store, store.read() as connection:
-        unknown = read_unknown(connection)
-    now = patient.clock.now()
-    late = timedelta(seconds=patient.settings.reconcile_after_seconds) + _UNKNOWN_LATE
-    since = unknown.looked_for_since
-    if not unknown.held_because and (since is None or now - since <= late):
-        return passed(f"{unknown.count} unknown, none for long" if unknown.count else "no message is unknown")
-    advice = "Decide about those held: smsapi messages resolve ID." if unknown.held_because else "Mend what it says."
-    return failed(describe_unknown(unknown, now), advice)
-
-
 Check = tuple[str, Sequence[str], Callable[[Patient], Verdict]]
 # By name, in this order, after what each needs to have passed.
 CHECKS: Final[Sequence[Check]] = (
@@ -391,7 +243,8 @@ CHECKS: Final[Sequence[Check]] = (
     ("public_url", (), _check_public_url),
     ("proxies", ("public_url",), _check_proxies),
     ("signature", ("public_url",), _check_signature),
-    ("dispatcher", ("migrations",), _check_dispatcher),
-    ("stops", ("migrations",), _check_stops),
-    ("unknown", ("migrations",), _check_unknown),
+    ("workers", ("migrations",), check_workers),
+    ("dispatcher", ("workers",), check_dispatcher),
+    ("stops", ("migrations",), check_stops),
+    ("unknown", ("migrations",), check_unknown),
 )

@@ -157,7 +157,7 @@ def _opened(state: Path) -> tuple[Database, demo.Memory]:
 
 def _run(server: BaseWSGIServer, app: Flask, wait: Callable[[], None], greet: Callable[[], None]) -> None:
     world: Deps = app.extensions["smsapi"]
-    dispatcher = Dispatcher(world)
+    dispatcher = Dispatcher(world, role="dev")
     dispatcher.start()
     serving = threading.Thread(target=server.serve_forever, name="smsapi-http")
     serving.start()

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 import click
 
 from smsapi.cli.admin import as_json, print_json
-from smsapi.cli.checks import CHECKS, Patient, Verdict, failed, passed, skipped
+from smsapi.cli.checks import CHECKS
 from smsapi.cli.demo import operator_settings
+from smsapi.cli.examination import Patient, Verdict, failed, passed, skipped
 from smsapi.clock import Clock, SystemClock
 from smsapi.errors import SettingsInvalid, SmsapiError
 from smsapi.log import reason_of
-from smsapi.settings import Settings
+from smsapi.settings import Settings, find_unknown
 
 
 @click.command()
@@ -41,7 +42,7 @@ def doctor(context: click.Context, *, as_json: bool) -> None:
 
 def examine(clock: Clock) -> Mapping[str, Verdict]:
     """Return the verdict of every check, by its name, in their order; never raises."""
-    settings, found = None, {"settings": passed("all can be read, and none is missing")}
+    settings, found = None, {"settings": passed(f"all can be read, and none is missing{_name_unknown()}")}
     try:
         settings = operator_settings(to_serve=True)
     except SettingsInvalid as error:
@@ -56,6 +57,12 @@ def examine(clock: Clock) -> Mapping[str, Verdict]:
         else:
             found[name] = _guarded(check, patient)
     return found
+
+
+def _name_unknown() -> str:
+    """Return what to say of variables that look like settings and are none; nothing where there are none."""
+    said = [f"{name} ({nearest}?)" if nearest else name for name, nearest in find_unknown().items()]
+    return f"; not known, and so not read: {', '.join(said)}" if said else ""
 
 
 def _readable() -> Settings | None:

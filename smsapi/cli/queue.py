@@ -1,7 +1,7 @@
 """``smsapi queue``: what waits and why, holding it back, letting it go on, and waiting until it is done."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ import click
 from smsapi.batches.store import count_unmade
 from smsapi.cli.admin import as_json, open_database, print_json
 from smsapi.cli.demo import operator_settings
+from smsapi.cli.worker_list import HOW_TO_SEND, describe_workers, present_worker
 from smsapi.clock import Clock, rfc3339
 from smsapi.db import Database
 from smsapi.errors import SmsapiError
@@ -18,6 +19,7 @@ from smsapi.messages.lanes import MARKETING, NAMES, OTP, TRANSACTIONAL, lane_of,
 from smsapi.messages.models import messages
 from smsapi.messages.underway import let_begun_end
 from smsapi.messages.unknown import UnknownMessages, read_unknown
+from smsapi.monitoring.workers import WorkerProcess, list_workers
 from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, Gate, close_gate, open_gate, read_gates, read_stops
 from smsapi.pacing.tolls import ACCOUNT_SEGMENTS, REQUESTS, SENDER_PREFIX, tolls_of
 from smsapi.settings import Settings
@@ -46,33 +48,79 @@ def queue() -> None:
 @queue.command("status")
 @as_json
 def status(*, as_json: bool) -> None:
-    """Say what waits in each lane and for how long, what is stopped and why, and the paces.
+    """Say what waits in each lane and for how long, who sends, what is stopped and why, and the paces.
 
-    Later is what is not due yet: scheduled, or between two attempts.
+    Later is what is not due yet: scheduled, or between two attempts. Exit code 1 where something is due and no process
+    that sends is alive.
     """
-    settings = operator_settings()
-    with open_database() as store, store.read() as connection:
-        now = set_clock_of(store).now()
-        lanes, unsettled = measure(connection, now), count_unsettled(connection, now)
-        stops, unknown = read_stops(connection), read_unknown(connection)
-    paces = paces_of(settings)
+    paces = paces_of(operator_settings())
+    with open_database() as store:
+        found = _read_standing(store)
     if as_json:
-        print_json(
-            {
-                "at": rfc3339(now),
-                "lanes": {name_of(lane): _present_lane(backlog, now) for lane, backlog in lanes.items()},
-                "sending": unsettled.sending,
-                "unknown": unsettled.in_doubt + unsettled.held,
-                "held": unsettled.held,
-                "unknown_because": _present_unknown(unknown, now),
-                "stops": [_present_stop(gate) for gate in stops],
-                "paces": paces,
-            }
+        print_json(_present_standing(found, paces))
+    else:
+        for line in _describe_standing(found, paces):
+            click.echo(line)
+    if found.due and not any(each.is_alive(found.at) for each in found.processes):
+        raise SmsapiError(f"{found.due} due, and no process that sends is alive. {HOW_TO_SEND}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Standing:
+    """How the queue stands as of ``at``; ``unmade`` counts the due rows of batches that are not messages yet."""
+
+    at: datetime
+    lanes: Mapping[int, LaneBacklog]
+    unmade: int
+    unsettled: Unsettled
+    unknown: UnknownMessages
+    stops: Sequence[Gate]
+    processes: Sequence[WorkerProcess]
+
+    @property
+    def due(self) -> int:
+        return self.unmade + sum(backlog.waiting for backlog in self.lanes.values())
+
+
+def _read_standing(store: Database) -> _Standing:
+    now = set_clock_of(store).now()
+    with store.read() as connection:
+        return _Standing(
+            at=now,
+            lanes=measure(connection, now),
+            unmade=count_unmade(connection, now),
+            unsettled=count_unsettled(connection, now),
+            unknown=read_unknown(connection),
+            stops=read_stops(connection),
+            processes=list_workers(connection),
         )
-        return
-    why = [line for line in (describe_unknown(unknown, now),) if line]
-    for line in (*_table(lanes, now), _underway(unsettled), *why, *map(describe_stop, stops), _describe_paces(paces)):
-        click.echo(line)
+
+
+def _present_standing(found: _Standing, paces: Mapping[str, float]) -> dict[str, Any]:
+    return {
+        "at": rfc3339(found.at),
+        "lanes": {name_of(lane): _present_lane(backlog, found.at) for lane, backlog in found.lanes.items()},
+        "batch_rows": found.unmade,
+        "sending": found.unsettled.sending,
+        "unknown": found.unsettled.in_doubt + found.unsettled.held,
+        "held": found.unsettled.held,
+        "unknown_because": _present_unknown(found.unknown, found.at),
+        "stops": [_present_stop(gate) for gate in found.stops],
+        "paces": paces,
+        "workers": [present_worker(each, found.at) for each in found.processes],
+    }
+
+
+def _describe_standing(found: _Standing, paces: Mapping[str, float]) -> Iterator[str]:
+    yield from _table(found.lanes, found.at)
+    if found.unmade:
+        yield f"Rows of batches that are due and not messages yet: {found.unmade}."
+    yield _underway(found.unsettled)
+    if why := describe_unknown(found.unknown, found.at):
+        yield why
+    yield from map(describe_stop, found.stops)
+    yield _describe_paces(paces)
+    yield from (f"Process: {said}." for said in describe_workers(found.processes, found.at))
 
 
 def _reason(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:

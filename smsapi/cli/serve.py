@@ -3,10 +3,15 @@
 Nothing else of ours is loaded here: it would be loaded twice, which takes longer than all else that a start does.
 """
 
+import fcntl
 import os
+import shutil
+import signal
 import sys
 import tempfile
-from typing import NoReturn
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NoReturn
 
 import click
 
@@ -14,6 +19,10 @@ from smsapi.cli.addresses import split_bind
 
 # The directory of metrics that was made here, which whoever runs last removes.
 OWN_METRICS_DIR = "SMSAPI_OWN_METRICS_DIR"
+_METRICS_PREFIX: Final = "smsapi-metrics-"
+_LOCK: Final = "lock"
+# The signals by which an orchestrator, or Ctrl-C, stops a service.
+STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 @click.command()
@@ -45,10 +54,28 @@ def _share_metrics() -> None:
     """Give the processes to come one directory for their metrics, where none was given."""
     # Read by the metrics library when it is loaded, so it must be set before that.
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        own = tempfile.mkdtemp(prefix="smsapi-metrics-")
+        _clear_abandoned()
+        own = tempfile.mkdtemp(prefix=_METRICS_PREFIX)
+        # Held for as long as any process of this service lives: what they become and what they fork inherits it. It
+        # gets its name once it is held, or another that starts just now could take it for abandoned.
+        lock = os.open(Path(own, "new"), os.O_CREAT | os.O_RDWR, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        Path(own, "new").rename(Path(own, _LOCK))
+        os.set_inheritable(lock, True)  # noqa: FBT003 - the only form that it has
         os.environ |= {"PROMETHEUS_MULTIPROC_DIR": own, OWN_METRICS_DIR: own}
 
 
+def _clear_abandoned() -> None:
+    """Remove the directories of metrics that services left behind whose processes were all killed."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_METRICS_PREFIX}*"):
+        # One of another user, or one that somebody else is removing, is left to them.
+        with suppress(OSError), (left / _LOCK).open("r+b") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def _become(*arguments: str) -> NoReturn:
+    # Until it handles them: one that comes in between is kept, and does not kill.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     # Without -P it would import from the directory that it is started in.
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "smsapi.cli.start", *arguments])  # noqa: S606 - ours alone
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "smsapi.cli.starting", *arguments])  # noqa: S606 - ours alone

@@ -11,6 +11,13 @@ EXIT_PARTLY: Final = 5
 _ENDED: Final = frozenset({"finished", "rejected", "checked"})
 _OPEN: Final = ("scheduled", "queued", "sending", "unknown")
 _NOT_SENT: Final = ("failed", "undelivered", "expired", "canceled")
+_STANDSTILLS: Final = {
+    "send_at": "for its time",
+    "pause": "paused by an operator",
+    "account": "Plivo refuses the account",
+    "circuit": "Plivo does not answer, or fails",
+    "worker": "no process that sends is alive",
+}
 _NUMBERS: Final = ("total", "accepted", "rejected", "duplicates", "segments")
 
 
@@ -52,6 +59,12 @@ class Standing:
             ends_at=_moment(resource.get("expected_end_at")),
             resource=resource,
         )
+
+    @property
+    def standstill(self) -> str | None:
+        """Return in words what keeps it from being sent, or None where nothing does but its turn."""
+        reason = self.resource.get("waiting_for")
+        return _STANDSTILLS.get(reason, f"waits for {reason}") if isinstance(reason, str) else None
 
     @property
     def waiting(self) -> int:
@@ -103,6 +116,8 @@ class Standing:
         yield "rejected", f"{self.rejected:,}"
         yield "duplicates", f"{self.duplicates:,}"
         yield from ((f"  {status}", f"{count:,}") for status, count in self.counts.items() if count)
+        if self.standstill is not None:
+            yield "waiting", self.standstill
         yield "segments", f"{self.segments:,}"
         price = self.resource.get("price")
         if isinstance(price, dict):

@@ -16,7 +16,8 @@ from smsapi.cli.addresses import check_free
 from smsapi.cli.admin import open_database
 from smsapi.cli.serve import OWN_METRICS_DIR
 from smsapi.errors import SmsapiError
-from smsapi.settings import Settings, read_settings
+from smsapi.log import get_logger
+from smsapi.settings import Settings, find_unknown, read_settings
 from smsapi.working import Sending, run_workers
 
 
@@ -35,6 +36,8 @@ def _check() -> Settings:
     # Before anything else may connect, which would make an empty SQLite file.
     with open_database(settings):
         Sending(build_deps(settings))
+    for name, nearest in find_unknown().items():
+        get_logger().warning("setting_not_known", setting=name, did_you_mean=nearest)
     return settings
 
 

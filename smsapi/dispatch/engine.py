@@ -21,11 +21,13 @@ from smsapi.deps import Deps
 from smsapi.dispatch.chores import ask_for_reports, reconcile_due, run_chores
 from smsapi.dispatch.desk import Desk
 from smsapi.dispatch.housekeeping import lookout_for_housekeeping
+from smsapi.dispatch.liveness import Liveness
 from smsapi.errors import Unavailable
 from smsapi.ids import show_id
 from smsapi.log import get_logger
 from smsapi.lookout import Lookout
 from smsapi.messages.flows import find_work
+from smsapi.monitoring.heartbeat import Heartbeat
 from smsapi.receipts.reporter import lookout_for_reports
 from smsapi.receipts.store import NEXT_REPORT
 from smsapi.send.begin import Begun
@@ -39,6 +41,7 @@ log = get_logger()
 _QUEUE = "messages"
 _STOPPING_SECONDS = 0.005
 _AFTER_A_FAILURE_SECONDS = 1.0
+_LAST_BEAT_SECONDS = 2.0
 
 
 class Dispatcher:
@@ -46,14 +49,16 @@ class Dispatcher:
 
     ``threads`` are those that send anything. There are three more: one's worth of room for codes, one for chores and
     one that looks into unknown outcomes, so that none waits until a slow Plivo has answered all the others, and that
-    however much there is to look at keeps nobody from sending.
+    however much there is to look at keeps nobody from sending. ``role`` is the command that the process runs.
     """
 
-    def __init__(self, world: Deps, threads: int | None = None) -> None:
+    def __init__(self, world: Deps, threads: int | None = None, *, role: str = "worker") -> None:
         self._world = world
-        sending = (world.settings.dispatch_threads if threads is None else threads) + 1
-        self._threads = sending + 2
-        self._desk = Desk(world, sending)
+        senders = world.settings.dispatch_threads if threads is None else threads
+        self._threads = senders + 3
+        self._desk = Desk(world, senders + 1)
+        self._liveness = Liveness(world.settings, senders)
+        self._heartbeat = Heartbeat(world, role=role, threads=senders, trouble=self.trouble)
         self._timekeeper = Timekeeper(world)
         self._postman = Postman(world)
         self._batches = lookout_for_batches(world)
@@ -91,12 +96,15 @@ class Dispatcher:
         self._world.reports.answer_with(self._reports.ring)
         self._world.bell.answer_with(self.ring)
         self._world.database.tell_news_to(self._postman.ring)
-        self._world.health.register("queue", self.is_alive)
+        self._world.health.register("queue", lambda: self.trouble() is None, of="dispatcher")
+        self._heartbeat.start()
 
     def stop(self, timeout_seconds: float = 30.0) -> None:
         """Take nothing new, let running calls end within the time, stop the threads."""
         self._desk.close()
         until = time.monotonic() + timeout_seconds
+        # From now on this process sends no more than what it has begun.
+        self._heartbeat.stop(min(_LAST_BEAT_SECONDS, timeout_seconds))
         # What was begun for a thread that is still on its way has to be sent by it: nobody else would know how it went.
         while not self._desk.is_empty() and time.monotonic() < until:
             self._hint()
@@ -113,9 +121,10 @@ class Dispatcher:
         self._broker.close()
         self._timekeeper.stop()
 
-    def is_alive(self) -> bool:
-        """Say whether anybody still looks for what is due; otherwise nothing would be sent but what is hinted."""
-        return self._timer is not None and self._timer.is_alive()
+    def trouble(self) -> str | None:
+        """Return why nothing would be sent here: its threads have ended, or none comes to its end. None: it would."""
+        senders = [] if self._worker is None else self._worker.workers
+        return self._liveness.trouble([self._timer, self._sweep.thread], senders)
 
     def ring(self) -> None:
         """Say that something new waits."""
@@ -154,7 +163,8 @@ class Dispatcher:
 
     def _send(self, begun: Begun) -> None:
         try:
-            run(self._world, begun, wait_until=self._world.clock.now(), canceled_among=canceled_among)
+            with self._liveness.sending():
+                run(self._world, begun, wait_until=self._world.clock.now(), canceled_among=canceled_among)
         except Unavailable:
             raise
         except Exception:  # the others are sent all the same; this one comes back when its lease ends
@@ -210,11 +220,12 @@ class Dispatcher:
         them and the desk would look for itself.
         """
         world, asked_at = self._world, time.monotonic()
-        with world.database.read() as connection:
-            ahead, others = self._desk.longest_seconds, tuple(self._pollers)
-            work = find_work(connection, world.clock.now(), ahead_seconds=ahead, others=others)
-        if self._desk.take_note(work, asked_at):
-            self._hint()
+        with self._liveness.sweeping():
+            with world.database.read() as connection:
+                ahead, others = self._desk.longest_seconds, tuple(self._pollers)
+                work = find_work(connection, world.clock.now(), ahead_seconds=ahead, others=others)
+            if self._desk.take_note(work, asked_at):
+                self._hint()
         self._nudged.set()
         for place, each in enumerate(self._pollers.values()):
             if place in work.others:

@@ -9,6 +9,7 @@ from smsapi.deps import Deps
 from smsapi.errors import Unavailable
 from smsapi.log import get_logger
 from smsapi.lookout import Lookout
+from smsapi.monitoring.workers import forget_stale
 from smsapi.privacy.service import erase_old
 from smsapi.web.idempotency import FORGET_BATCH, forget_expired
 from smsapi.webhooks.housekeeping import forget_old_events
@@ -65,4 +66,9 @@ def _forget_keys(world: Deps, stopping: Callable[[], bool]) -> None:
             forgotten = forget_expired(connection, world.clock.now())
 
 
-_ACTS: Final = (_forget_keys, erase_old, forget_old_events, forget_abandoned)
+def _forget_workers(world: Deps, _stopping: Callable[[], bool]) -> None:
+    with world.database.statement() as connection:
+        forget_stale(connection, world.clock.now())
+
+
+_ACTS: Final = (_forget_keys, _forget_workers, erase_old, forget_old_events, forget_abandoned)

@@ -64,7 +64,7 @@ def _take() -> Response:
     taken = service.take_inbound(world, received)
     world.metrics.count_inbound(taken.result)
     inbound = taken.inbound
-    log.info(
+    log.debug(
         "inbound",
         client_id=None if inbound is None or inbound.client_id is None else show_id("cli", inbound.client_id),
         inbound_id=None if inbound is None else show_id("inb", inbound.id),

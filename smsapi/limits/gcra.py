@@ -5,8 +5,9 @@ moment into the future by one interval a unit; what lies between now and then is
 its window while the debt, the charge included, is at most the quota's worth of intervals. So a full quota may be spent
 at once, and each unit comes back one interval later, not all together at the edge of a window.
 
-All times are whole microseconds. The interval is rounded up, so that no window of time ever sees more than its quota;
-the price is at most one microsecond a unit. Every number stays below 2**53 and so is exact in Redis's Lua as well.
+A window is so a bucket that is refilled evenly: a stretch of time as long as it, at the beginning of which it is full,
+may see up to twice the quota. All times are whole microseconds, and the interval is rounded up; the price is at most
+one microsecond a unit. Every number stays below 2**53 and so is exact in Redis's Lua as well.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ SECOND_US = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """At most ``quota`` units in any ``seconds``; a quota of 0 allows nothing at all.
+    """A bucket of ``quota`` units, refilled evenly in ``seconds``; a quota of 0 allows nothing at all.
 
     To have no limit, make no charge: there is no value that stands for infinity. Raises ``ValueError`` for a negative
     quota and for a window of less than a second.

@@ -1,5 +1,6 @@
 """A message as callers see it."""
 
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -8,12 +9,16 @@ from smsapi.clock import rfc3339
 from smsapi.events.store import Event
 from smsapi.ids import show_id
 from smsapi.messages.models import Message
+from smsapi.messages.waiting import waits_for
 
 MICROS = 1_000_000
 
 
-def present_message(message: Message) -> dict[str, Any]:
-    """Return the message resource of the contract."""
+def present_message(message: Message, hold_of_lane: Callable[[int], str | None] = lambda _: None) -> dict[str, Any]:
+    """Return the message resource of the contract.
+
+    ``hold_of_lane`` tells what keeps the messages of a lane from being sent; by default, of which nothing is known.
+    """
     return {
         "id": show_id("msg", message.id),
         "client_id": show_id("cli", message.client_id),
@@ -40,6 +45,7 @@ def present_message(message: Message) -> dict[str, Any]:
         "batch_id": None if message.batch_id is None else show_id("bat", message.batch_id),
         "test": message.test,
         "attempts": message.attempts,
+        "waiting_for": waits_for(message, hold_of_lane),
         "created_at": rfc3339(message.created_at),
         "updated_at": rfc3339(message.updated_at),
         "send_at": _moment(message.send_at),

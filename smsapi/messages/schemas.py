@@ -9,6 +9,7 @@ from marshmallow import ValidationError, fields, post_load, validate
 from smsapi.ids import read_id
 from smsapi.messages.statuses import STATUSES
 from smsapi.messages.store import Filter
+from smsapi.messages.waiting import DESCRIPTION, REASONS
 from smsapi.web.fields import Line, Moment, Phone, SenderOrPhone, StrictSchema
 from smsapi.web.pagination import Page, PageQuery
 
@@ -59,6 +60,9 @@ class MessageSchema(StrictSchema):
     batch_id = fields.String(required=True, allow_none=True)
     test = fields.Boolean(required=True, metadata={"description": "Made with a test key; nobody was texted."})
     attempts = fields.Integer(required=True, metadata={"description": "Calls to the provider so far."})
+    waiting_for = fields.String(
+        allow_none=True, validate=validate.OneOf(REASONS), metadata={"description": DESCRIPTION}
+    )
     created_at = fields.DateTime(required=True)
     updated_at = fields.DateTime(required=True)
     send_at = fields.DateTime(required=True, allow_none=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from smsapi.events.models import events
 from smsapi.messages.models import IN_DOUBT, message_attempts, messages
@@ -39,10 +39,19 @@ def read_unknown(connection: Connection) -> UnknownMessages:
     return UnknownMessages(row.messages, row.oldest, row.looked_for, dict(reasons), read_list_trouble(connection))
 
 
-def oldest_unknown_at(connection: Connection) -> datetime | None:
-    """Return when the last attempt of the longest unknown live message began, or None where there is none."""
-    oldest: datetime | None = connection.execute(_OLDEST).one().oldest
-    return oldest
+@dataclass(frozen=True, slots=True)
+class UnknownCounts:
+    """How many live messages are unknown, being looked for or held for a person; ``oldest_at`` is as above."""
+
+    in_doubt: int
+    held: int
+    oldest_at: datetime | None
+
+
+def count_unknown(connection: Connection, *, at_most: int) -> UnknownCounts:
+    """Return how many messages are unknown, in one statement that looks at no more than so many of them."""
+    row = connection.execute(_COUNTS, {"at_most": at_most}).one()
+    return UnknownCounts(row.in_doubt, row.messages - row.in_doubt, row.oldest)
 
 
 def _reason_of(data: Mapping[str, Any] | None) -> str:
@@ -61,11 +70,16 @@ _LAST: Final = (
     .correlate(messages)
     .scalar_subquery()
 )
-_LIVE: Final = (
-    select(func.coalesce(_LAST, messages.c.created_at).label("since"), messages.c.due_at)
-    .where(IN_DOUBT, ~messages.c.test)
-    .subquery("live")
+_LIVE_ONES: Final = select(func.coalesce(_LAST, messages.c.created_at).label("since"), messages.c.due_at).where(
+    IN_DOUBT, ~messages.c.test
 )
+_LIVE: Final = _LIVE_ONES.subquery("live")
+_FIRST: Final = _LIVE_ONES.limit(bindparam("at_most")).subquery("live")
+_COUNTS: Final = select(
+    func.count().label("messages"),
+    func.count(_FIRST.c.due_at).label("in_doubt"),
+    func.min(_FIRST.c.since).label("oldest"),
+).select_from(_FIRST)
 _OLDEST: Final = select(
     func.count().label("messages"),
     func.min(_LIVE.c.since).label("oldest"),

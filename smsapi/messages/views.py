@@ -1,5 +1,7 @@
 """The blueprint ``messages``: reading what became of each message."""
 
+from functools import partial
+
 from flask import Blueprint
 from flask.wrappers import Response
 
@@ -10,6 +12,7 @@ from smsapi.messages import schemas, store
 from smsapi.messages.estimate import estimate_send_at
 from smsapi.messages.present import present_event, present_message
 from smsapi.messages.statuses import WAITING
+from smsapi.messages.waiting import read_holds
 from smsapi.web.answers import answer
 from smsapi.web.body import load_query
 from smsapi.web.context import deps, to_response
@@ -38,7 +41,9 @@ def list_messages() -> Response:
         found = store.list_messages(
             connection, caller(), query.wanted, limit=query.page.limit, before=query.page.before
         )
-    return to_response(answer(page_of(found, query.page.limit, present_message, lambda message: message.id)))
+        holds = read_holds(deps(), connection, found)
+    present = partial(present_message, hold_of_lane=holds)
+    return to_response(answer(page_of(found, query.page.limit, present, lambda message: message.id)))
 
 
 @blueprint.get("/v1/messages/<message_id>")
@@ -54,7 +59,7 @@ def get_message(message_id: str) -> Response:
     load_query(_no_query, dict)
     with deps().database.read() as connection:
         found = store.get_message_for(connection, caller(), id_in_path("msg", message_id, what="message"))
-        shown = present_message(found)
+        shown = present_message(found, read_holds(deps(), connection, [found]))
         if found.status in WAITING:
             expected = estimate_send_at(deps().settings, connection, found, deps().clock.now())
             shown["estimated_send_at"] = None if expected is None else rfc3339(expected)

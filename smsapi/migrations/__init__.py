@@ -2,10 +2,12 @@
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from smsapi.db import Database
+from smsapi.migrations.compatibility import SchemaState, read_schema_state
+
+__all__ = ["SchemaState", "downgrade", "is_current", "schema_state", "upgrade"]
 
 
 def _config(database: Database) -> Config:
@@ -26,8 +28,11 @@ def downgrade(database: Database, revision: str) -> None:
     command.downgrade(_config(database), revision)
 
 
+def schema_state(database: Database) -> SchemaState:
+    """Return how the database's schema relates to the one that this version was written for."""
+    return read_schema_state(database, ScriptDirectory.from_config(_config(database)))
+
+
 def is_current(database: Database) -> bool:
-    """Say whether the schema is the one that this code was written for."""
-    heads = set(ScriptDirectory.from_config(_config(database)).get_heads())
-    with database.read() as connection:
-        return set(MigrationContext.configure(connection).get_current_heads()) == heads
+    """Return whether the schema is the one that this version was written for."""
+    return schema_state(database) is SchemaState.CURRENT

@@ -8,6 +8,8 @@ from smsapi.db import metadata
 from smsapi.events import models as _events  # noqa: F401
 from smsapi.inbound import models as _inbound  # noqa: F401
 from smsapi.messages import models as _messages  # noqa: F401
+from smsapi.migrations import compatibility as _compatibility  # noqa: F401
+from smsapi.monitoring import models as _monitoring  # noqa: F401
 from smsapi.optouts import models as _optouts  # noqa: F401
 from smsapi.web import idempotency as _idempotency  # noqa: F401
 from smsapi.webhooks import models as _webhooks  # noqa: F401

@@ -66,7 +66,7 @@ def erase_old(world: Deps, stopping: Callable[[], bool]) -> int:
         if days:
             erased += _erase_old_of(world, client_id, days, stopping)
     if erased:
-        log.info("old_erased", **erased)
+        log.debug("old_erased", **erased)
     return erased.total()
 
 

@@ -16,23 +16,16 @@ from sqlalchemy import Connection, bindparam, update
 
 from smsapi.clock import Clock
 from smsapi.messages.models import Message, messages
-from smsapi.messages.statuses import DELIVERED, EXPIRED, FAILED, FINAL, SENDING, SENT, UNDELIVERED, advance
+from smsapi.messages.statuses import DELIVERED, EXPIRED, FAILED, FINAL, SENDING, SENT, advance
 from smsapi.messages.store import add_events
 from smsapi.optouts.ledger import opt_out_by_provider
 from smsapi.receipts import store
 from smsapi.receipts.chunks import note_uuids
 from smsapi.receipts.facts import Receipt, Standing, settle
-
-# The recipient told this sender STOP (plivo-facts 2.7).
-_OPTED_OUT_CODE: Final = "200"
+from smsapi.receipts.reasons import OPTED_OUT_CODE, reason_for
 
 REPORTED: Final[Mapping[str, Any]] = MappingProxyType({"source": "receipt"})
 
-_REASONS = {
-    UNDELIVERED: "The carrier did not deliver the message.",
-    FAILED: "Plivo could not send the message.",
-    EXPIRED: "The message expired in Plivo's queue.",
-}
 _CHANGE = update(messages).where(messages.c.id == bindparam("of_message"))
 
 
@@ -142,7 +135,7 @@ def _plan(message: Message, heard: Sequence[store.Kept], standing: Standing, occ
     else:
         result = "contradicts" if new and standing.status in FINAL and standing.status != status else "repeated"
     # Of an erased message nobody knows who it was.
-    opts_out = bool(message.to_number) and any(each.receipt.error_code == _OPTED_OUT_CODE for each in new)
+    opts_out = bool(message.to_number) and any(each.receipt.error_code == OPTED_OUT_CODE for each in new)
     return _Step(message, Applied(result, status, message), new, opts_out, changes, told)
 
 
@@ -164,7 +157,7 @@ def _is_too_early(message: Message, standing: Standing) -> bool:
 
 
 def _moved(message: Message, status: str, receipt: Receipt, now: datetime) -> dict[str, Any]:
-    reason = _REASONS.get(status)
+    error = reason_for(status, receipt.error_code) or {"code": None, "message": None}
     failed = status in {FAILED, EXPIRED}
     return {
         "status": status,
@@ -172,8 +165,8 @@ def _moved(message: Message, status: str, receipt: Receipt, now: datetime) -> di
         "provider_name": message.provider_name or ("test" if message.test else "plivo"),
         "provider_uuid": message.provider_uuid or receipt.provider_uuid,
         "provider_error_code": receipt.error_code,
-        "error_code": None if reason is None else status,
-        "error_message": reason,
+        "error_code": error["code"],
+        "error_message": error["message"],
         "sent_at": message.sent_at or (None if failed else now),
         "delivered_at": now if status == DELIVERED else None,
     }
@@ -209,6 +202,7 @@ def _evidence(status: str, receipt: Receipt, evidence: Mapping[str, Any]) -> dic
     data = dict(evidence)
     if receipt.provider_uuid is not None:
         data["message_uuid"] = receipt.provider_uuid
-    if status in _REASONS:
-        data["error"] = {"code": status, "message": _REASONS[status], "provider_code": receipt.error_code}
+    error = reason_for(status, receipt.error_code)
+    if error is not None:
+        data["error"] = {**error, "provider_code": receipt.error_code}
     return data

@@ -219,5 +219,5 @@ def note(world: Deps, shown_id: str | None, applied: Applied, **said: Any) -> No
     if message is not None and applied.status is not None and applied.result == "applied":
         world.metrics.count_message(applied.status, test=message.test)
     client = None if message is None else show_id("cli", message.client_id)
-    write = log.warning if applied.result in _FOR_A_PERSON else log.info
+    write = log.warning if applied.result in _FOR_A_PERSON else log.debug
     write("receipt", client_id=client, message_id=shown_id, result=applied.result, **said)

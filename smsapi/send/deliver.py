@@ -100,7 +100,7 @@ def _hand_over(world: Deps, message_id: UUID, epoch: int, closed: Closed) -> Mes
     held = (columns.id == message_id, columns.epoch == epoch, columns.status.in_(WAITING))
     said = {"message_id": show_id("msg", message_id), "gate": closed.key}
     with world.database.transaction() as connection:
-        after_commit(connection, partial(log.info, "waits_at_a_gate", **said))
+        after_commit(connection, partial(log.debug, "waits_at_a_gate", **said))
         connection.execute(update(messages).where(*held).values(due_at=world.clock.now(), epoch=columns.epoch + 1))
         return get_message(connection, message_id)
 

@@ -44,7 +44,7 @@ class Settings(ConnectionSettings):
         "SMSAPI_DISPATCH_SWEEP_SECONDS",
         parsers.seconds(0.05, 60),
         "How often a process that sends looks for what is due and nobody told it of: messages, batches, delivery "
-        "reports, webhooks. It is one question to the database, and all that an idle process asks.",
+        "reports, webhooks. It is one question to the database; beside it an idle process only writes its heartbeat.",
         default=1.0,
     )
     broker_url: str | None = setting(
@@ -231,7 +231,8 @@ class Settings(ConnectionSettings):
     limit_send: str = setting(
         "SMSAPI_LIMIT_SEND",
         parsers.limit_list,
-        "Sends of one client. A client may have its own.",
+        "Sends of one client. A limit is a bucket that is refilled evenly: of `600 per minute` 600 may come at once, "
+        "and then ten a second. A client may have its own.",
         default="600 per minute",
     )
     limit_key: str = setting(

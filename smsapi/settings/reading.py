@@ -1,16 +1,29 @@
 """Reading the settings, and describing them."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from smsapi.errors import SettingsInvalid
 from smsapi.settings.declared import Settings
 
 # A call is only begun while the whole of it fits into what is left of its lease.
 _LEASE_PER_CALL = 1.1
+_PREFIX: Final = "SMSAPI_"
+# What Kubernetes tells every container of a Service by the name of smsapi.
+_OF_KUBERNETES: Final = re.compile(r"SMSAPI_(SERVICE_HOST|SERVICE_PORT|PORT)(_.*)?")
+# Of the commands that call the service, of the container images, of the tests, and between our own processes.
+_NOT_SETTINGS: Final = frozenset(
+    {
+        *("SMSAPI_URL", "SMSAPI_TOKEN", "SMSAPI_TOKEN_FILE", "SMSAPI_OWN_METRICS_DIR", "SMSAPI_BASE", "SMSAPI_IMAGE"),
+        *("SMSAPI_TEST_DATABASE_URL", "SMSAPI_TEST_REDIS_URL", "SMSAPI_TEST_DURABLE", "SMSAPI_TEST_EXAMPLES"),
+        "SMSAPI_TEST_STORES",
+    }
+)
 
 
 def read_settings(environ: Mapping[str, str] | None = None, *, to_serve: bool = False, **overrides: Any) -> Settings:
@@ -42,6 +55,19 @@ def read_settings(environ: Mapping[str, str] | None = None, *, to_serve: bool = 
     if problems:
         raise SettingsInvalid("\n".join(problems))
     return Settings(**values)
+
+
+def find_unknown(environ: Mapping[str, str] | None = None) -> Mapping[str, str | None]:
+    """Return the variables that begin like a setting and are none, each with the setting whose name is nearest."""
+    source = os.environ if environ is None else environ
+    known = {spec.metadata["name"] for spec in fields(Settings)}
+    names = {*known, *(f"{name}_FILE" for name in known), *_NOT_SETTINGS}
+    unknown = sorted(name for name in source if name.startswith(_PREFIX) and name not in names)
+    unknown = [name for name in unknown if not _OF_KUBERNETES.fullmatch(name)]
+    # Without what all of them begin with, which would make any two alike.
+    words = {name.removeprefix(_PREFIX): name for name in names - _NOT_SETTINGS}
+    nearest = {name: get_close_matches(name.removeprefix(_PREFIX), words, n=1) for name in unknown}
+    return {name: words[found[0]] if found else None for name, found in nearest.items()}
 
 
 def _contradictions(values: Mapping[str, Any]) -> list[str]:

@@ -20,6 +20,11 @@ class Answer:
     content_type: str = JSON
 
 
+def to_json(payload: Any) -> str:
+    """Return the payload as JSON with a line end, so that a shell's prompt does not stand behind it."""
+    return orjson.dumps(payload, option=orjson.OPT_APPEND_NEWLINE).decode()
+
+
 def answer(payload: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
     """Return the answer that carries this payload as JSON."""
-    return Answer(status, orjson.dumps(payload).decode(), dict(headers or {}))
+    return Answer(status, to_json(payload), dict(headers or {}))

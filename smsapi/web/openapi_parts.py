@@ -88,7 +88,8 @@ HEADERS: Mapping[str, dict[str, Any]] = {
         required=True,
     ),
     "RateLimit-Policy": _header(
-        "The limits of this request: `q` units in any `w` seconds, for each policy.",
+        "The limits of this request, each a bucket of `q` units that is refilled evenly in `w` seconds: a full one may "
+        "be spent at once, and after that one unit every `w` / `q` seconds.",
         {"type": "string", "examples": ['"send";q=600;w=60, "key";q=600;w=60']},
     ),
     "RateLimit": _header(

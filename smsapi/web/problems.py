@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from smsapi.errors import InvalidInput, RecipientOptedOut, SmsapiError
-from smsapi.web.answers import PROBLEM, Answer
+from smsapi.web.answers import PROBLEM, Answer, to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,4 +196,4 @@ def render(error: SmsapiError, request_id: str, /, **members: Any) -> Answer:
     headers = {} if error.retry_after_seconds is None else {"Retry-After": str(error.retry_after_seconds)}
     if problem.status == 401:  # noqa: PLR2004 - RFC 9110 section 11.6.1: a 401 must say how to authenticate
         headers["WWW-Authenticate"] = 'Bearer realm="smsapi", ApiKey realm="smsapi"'
-    return Answer(problem.status, orjson.dumps(document).decode(), headers, PROBLEM)
+    return Answer(problem.status, to_json(document), headers, PROBLEM)

@@ -62,15 +62,24 @@ class LogSchema(StrictSchema):
 
 
 class ReadySchema(StrictSchema):
-    """Whether all that is needed is there; ``down`` names what is not.
+    """Whether all that is needed is there; ``down`` names what is not, and then the status is 503.
+
+    ``degraded`` says, by check, what is wrong while requests can be served all the same: messages are due, and no
+    process that sends is alive. They are stored, and the message of a caller who waits is sent by the process that
+    answers it.
 
     ``stops`` names the gates that keep messages waiting. Requests are taken all the same, so they are no reason for a
     load balancer to turn away from this process. Neither is a log that cannot be written.
     """
 
-    status = fields.String(required=True, metadata={"enum": ["ready", "not_ready"]})
-    checks = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
+    status = fields.String(required=True, metadata={"enum": ["ready", "degraded", "not_ready"]})
+    checks = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(metadata={"enum": ["ok", "degraded", "down"]}),
+        required=True,
+    )
     down = fields.List(fields.String(), required=True)
+    degraded = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
     stops = fields.List(fields.Nested(StopSchema), required=True)
     log = fields.Nested(LogSchema, required=True)
 
@@ -98,14 +107,16 @@ def get_health() -> Response:
     answers={200: ReadySchema, 503: ReadySchema},
 )
 def get_readiness() -> Response:
-    """Check the database, Redis where one is set, and the queue; 503 names what is down."""
+    """Check the database, Redis where one is set, and the queue; 503 names what is down, 200 says what is degraded."""
     report = deps().health.report()
-    down = [name for name, holds in report.items() if not holds]
+    down = [name for name, found in report.items() if found.state == "down"]
+    degraded = {name: found.reason or "" for name, found in report.items() if found.state == "degraded"}
     shown = {
-        "status": "not_ready" if down else "ready",
-        "checks": {name: "ok" if holds else "down" for name, holds in report.items()},
+        "status": "not_ready" if down else "degraded" if degraded else "ready",
+        "checks": {name: found.state for name, found in report.items()},
         "down": down,
-        "stops": _stops() if report.get("database") else [],
+        "degraded": degraded,
+        "stops": [] if "database" in down else _stops(),
         "log": _log(),
     }
     return to_response(answer(shown, 503 if down else 200, {"Retry-After": "2"} if down else None))

@@ -14,7 +14,7 @@ from smsapi.auth.schemas import EmptySchema
 from smsapi.errors import EventsExpired
 from smsapi.events.models import event_marks, events
 from smsapi.ids import show_id
-from smsapi.web.answers import Answer, answer
+from smsapi.web.answers import Answer, answer, to_json
 from smsapi.web.body import load_body, load_optional_body, load_query
 from smsapi.web.context import deps, to_response
 from smsapi.web.idempotency import is_claimed
@@ -298,4 +298,4 @@ def _find(shown: str) -> Endpoint:
 def _without_secret(made: Answer) -> Answer:
     # A replay shows the endpoint without it, as with keys: it would otherwise be kept in clear where nobody looks.
     document = orjson.loads(made.body)
-    return replace(made, body=orjson.dumps({**document, "secret": None}).decode()) if "secret" in document else made
+    return replace(made, body=to_json({**document, "secret": None})) if "secret" in document else made

@@ -58,6 +58,7 @@ def test_a_batch_is_shown_as_it_was_asked_for_and_as_it_stands(make_app, make_ca
         "all_or_nothing": False,
         "dry_run": False,
         "test": False,
+        "waiting_for": "send_at",
         "rate_per_second": None,
         "expected_end_at": None,
         "created_at": rfc3339(now),

@@ -16,6 +16,8 @@ from tests.support.dispatching import world_of
 from tests.support.providers import Died
 from tests.support.staged import counted, counts, get_batch, move, number_of, stage, tend_all, uuid_of_batch
 
+pytestmark = pytest.mark.both_stores
+
 
 @pytest.fixture
 def clock():

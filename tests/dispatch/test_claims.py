@@ -15,12 +15,15 @@ from tests.conftest import new_caller
 from tests.support.dispatching import ASYNC, attempts_of, claim, row_of, run_due, uuid_of, world_of
 from tests.support.providers import Died, Scripted, taken
 
+pytestmark = pytest.mark.both_stores
+
 CLAIMER = """
 import sys
 from smsapi.app import build_deps
 from smsapi.dispatch.claims import claim_to_send
 from smsapi.messages.flows import find_work
 from smsapi.settings import read_settings
+
 world = build_deps(
     read_settings(
         {},

@@ -16,6 +16,8 @@ from tests.conftest import new_caller
 from tests.support.auth import clock_at_present
 from tests.support.dispatching import uuid_of, world_of
 
+pytestmark = pytest.mark.both_stores
+
 
 def write(app, caller, *, kind="optout.created", test=False, **data):
     world, client = world_of(app), uuid_of({"id": caller.client_id.removeprefix("cli_")})

@@ -20,6 +20,8 @@ from tests.support.dispatching import row_of, world_of
 from tests.support.examples import sized
 from tests.support.providers import Scripted, taken
 
+pytestmark = pytest.mark.both_stores
+
 MANY = sized(1500, 4000)
 PASSED_BY = re.compile(r"Seq Scan|SCAN (events|inbound_messages|idempotency_keys)\b(?! USING)")
 

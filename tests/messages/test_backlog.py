@@ -18,6 +18,8 @@ from smsapi.messages.statuses import STATUSES
 from tests.conftest import new_caller
 from tests.support.dispatching import ASYNC, row_of, uuid_of, world_of
 
+pytestmark = pytest.mark.both_stores
+
 MANY = 5000
 PARTIAL = r"ix_messages_(waiting|chores|unknown)\b"
 

@@ -9,6 +9,8 @@ from smsapi.clock import ManualClock, rfc3339
 from tests.support.api import LANDLINE
 from tests.support.far_side import ScriptedProvider
 
+pytestmark = pytest.mark.both_stores
+
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ASYNC = {"Prefer": "respond-async"}
 

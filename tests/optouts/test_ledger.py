@@ -16,6 +16,8 @@ from tests.support.inbound import text_us
 from tests.support.plivo_calls import PUBLIC_URL
 from tests.support.providers import Scripted, taken
 
+pytestmark = pytest.mark.both_stores
+
 PATH = "/v1/opt-outs/%2B14155550123"
 OTHER_SENDER = "+14155550177"
 

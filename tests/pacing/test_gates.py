@@ -31,6 +31,8 @@ from smsapi.pacing.tolls import CATCH_UP_SECONDS, Toll
 from smsapi.plivo.outcomes import Accepted, Rejected, Unavailable
 from smsapi.settings import read_settings
 
+pytestmark = pytest.mark.both_stores
+
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FIRST, SECOND, THIRD = (Toll(f"pace:{name}", 2, 4.0) for name in ("a", "b", "c"))
 TOLLS = (FIRST, SECOND, THIRD)

@@ -18,6 +18,8 @@ from tests.support.dispatching import ASYNC, row_of, run_due, uuid_of, world_of
 from tests.support.plivo_calls import PUBLIC_URL, path_of, report
 from tests.support.providers import Scripted, taken
 
+pytestmark = pytest.mark.both_stores
+
 ONE = "5b40a428-bfc7-4daf-9d06-726c558bf3b8"
 
 

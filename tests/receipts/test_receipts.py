@@ -67,6 +67,16 @@ def test_reports_in_any_order_come_to_the_same_end(scripted):
         assert types_of(caller, message) == ["queued", "sent", "delivered"], order
 
 
+SAID = {
+    "30": "spam",
+    "200": "The recipient has opted out of this sender",
+    "10": "invalid",
+    "420": "expired in Plivo's queue",
+    # One that nobody has told us of.
+    "31415": "Plivo could not send the message.",
+}
+
+
 def test_a_bad_end_is_told_with_plivos_code_and_is_never_left(scripted):
     app, caller = scripted()
     for number, (status, code, end) in enumerate(
@@ -75,6 +85,7 @@ def test_a_bad_end_is_told_with_plivos_code_and_is_never_left(scripted):
             ("failed", "200", "failed"),
             ("rejected", "10", "failed"),
             ("failed", "420", "expired"),
+            ("failed", "31415", "failed"),
         )
     ):
         # To another number each time: with 200 its owner has opted out.
@@ -83,8 +94,10 @@ def test_a_bad_end_is_told_with_plivos_code_and_is_never_left(scripted):
         tell(app, message, "sent", "delivered", "undelivered", "failed")
         seen = caller.message(message["id"])
         assert (seen["status"], seen["error"]["code"], seen["provider"]["error_code"]) == (end, end, code)
+        assert SAID[code] in seen["error"]["message"]
         assert seen["delivered_at"] is None
         event = caller.events(message["id"])[-1]
+        assert event["data"]["error"]["message"] == seen["error"]["message"]
         assert (event["type"], event["data"]["error"]["provider_code"]) == (f"message.{end}", code)
         assert types_of(caller, message) == ["queued", "sent", end]
 

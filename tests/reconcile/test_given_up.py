@@ -188,6 +188,7 @@ def test_metrics_queue_status_and_doctor_say_for_how_long_and_why(make_app, data
     caller.send(to="+14155559002")
     clock.advance(HOURS)
     run_due(world_of(app))
+    world_of(app).figures.forget()
     assert "\nsmsapi_unknown_oldest_seconds 3600.0\n" in app.test_client().get("/metrics").text
     told, because, check = seen_from_outside(database_url, simulator)
     assert because["oldest_seconds"] > 8 * HOURS

@@ -16,6 +16,8 @@ from tests.support.api import TO, Remote
 from tests.support.examples import sized
 from tests.support.far_side import FailingDatabase, GatedProvider, ScriptedProvider, count_rows
 
+pytestmark = pytest.mark.both_stores
+
 KEY = {"Idempotency-Key": "once"}
 
 TWINS = sized(80, 200)

@@ -34,7 +34,9 @@ def _validator(reference: str) -> Draft202012Validator:
 
 
 def check_answer(method: str, path: str, status: int, content_type: str, body: bytes) -> None:
-    """Fail where the specification does not know this answer."""
+    """Fail where the specification does not know this answer, or a shell's prompt would stand behind its JSON."""
+    is_json = content_type.partition(";")[0].endswith("json") and method != "HEAD"
+    assert not is_json or body.endswith(b"\n"), f"{method} {path} answered JSON without a line end"
     assert status != 500, f"{method} {path} answered 500: {body[:500]!r}"
     template = next((template for pattern, template in _paths() if pattern.fullmatch(path)), None)
     operation = spec()["paths"].get(template, {}).get(method.lower()) if template else None

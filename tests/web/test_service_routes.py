@@ -1,15 +1,19 @@
 """Who is let in where, and the routes about the service itself: health, specification, docs page, problem pages."""
 
 import re
+from datetime import UTC, datetime
 
 import pytest
 import requests
 import yaml
 
+from smsapi.clock import ManualClock
 from smsapi.plivo.outcomes import Rejected
 from smsapi.web.operations import operation_of
 from smsapi.web.problems import PROBLEMS
 from tests.conftest import eventually, new_caller
+from tests.support.dispatching import ASYNC, world_of
+from tests.support.heartbeats import beat
 from tests.support.providers import Scripted
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -118,12 +122,52 @@ def test_health_needs_nothing_and_readiness_names_what_is_down(app):
     assert answer.status_code == 503
     assert answer.get_json() == {
         "status": "not_ready",
-        "checks": {"database": "ok", "sender": "down"},
+        "checks": {"database": "ok", "queue": "ok", "sender": "down"},
         "down": ["sender"],
+        "degraded": {},
         "log": {"status": "ok", "reason": None, "dropped_lines": 0},
         "stops": [],
     }
     assert answer.headers["Retry-After"] == "2"
+
+
+def test_messages_that_nobody_sends_are_told_and_do_not_turn_requests_away(make_app):
+    clock = ManualClock(datetime.now(UTC))
+    app = make_app({"clock": clock})
+    world = world_of(app)
+
+    def look(seconds):
+        clock.advance(seconds)
+        world.figures.forget()
+        answer = app.test_client().get("/readyz")
+        return answer.status_code, answer.get_json()["status"], answer.get_json()["degraded"]
+
+    assert look(0) == (200, "ready", {})
+    new_caller(app).send(headers=ASYNC)
+    # What is being started again takes a moment.
+    assert look(4) == (200, "ready", {})
+    said = {"queue": "1 due, the first for 6 s, and no process that sends is alive"}
+    assert look(2) == (200, "degraded", said)
+    assert app.test_client().get("/healthz").status_code == 200
+    beat(world)
+    assert look(10) == (200, "ready", {})
+    assert look(1)[1] == "degraded"
+    # A caller who waits is served all the same.
+    assert new_caller(app).send().status_code == 201
+
+
+def test_the_worst_that_is_found_of_a_name_counts(app):
+    health = world_of(app).health
+    health.register("queue", lambda: False, of="dispatcher")
+    answer = app.test_client().get("/readyz")
+    assert (answer.status_code, answer.get_json()["down"], answer.get_json()["degraded"]) == (503, ["queue"], {})
+
+
+def test_without_the_store_it_is_the_database_that_is_down(make_app, tmp_path):
+    app = make_app(database_url=f"sqlite:///{tmp_path}/there/is/no/such/folder.db")
+    answer = app.test_client().get("/readyz")
+    assert (answer.status_code, answer.get_json()["down"]) == (503, ["database"])
+    assert answer.get_json()["degraded"] == {"queue": "the database does not say how the queue stands"}
 
 
 def test_what_keeps_messages_waiting_is_shown_and_does_not_turn_requests_away(make_app):
@@ -139,7 +183,7 @@ def test_what_keeps_messages_waiting_is_shown_and_does_not_turn_requests_away(ma
 
 def test_a_redis_that_is_gone_is_named_and_health_stays(make_app, redis_server):
     app = make_app(redis_url=redis_server.url)
-    assert app.test_client().get("/readyz").get_json()["checks"] == {"database": "ok", "redis": "ok"}
+    assert app.test_client().get("/readyz").get_json()["checks"] == {"database": "ok", "queue": "ok", "redis": "ok"}
     redis_server.kill()
     answer = eventually(lambda: (a := app.test_client().get("/readyz")).status_code == 503 and a)
     assert answer.get_json()["down"] == ["redis"]

@@ -13,6 +13,8 @@ from tests.support.dispatching import uuid_of, world_of
 from tests.support.examples import sized
 from tests.webhooks.conftest import endpoint_of, record
 
+pytestmark = pytest.mark.both_stores
+
 HOUR = 3600.0
 
 # More than are taken in one transaction.

@@ -73,6 +73,10 @@ bench: services $(VENV)/.dev  ## run the benchmarks; ARGS="accept" chooses, ARGS
 chaos: services $(VENV)/.dev  ## break everything under load, for a quarter of an hour, and count; ARGS="--only killed"
 	$(BIN)/python -m tests.chaos $(ARGS)
 
+.PHONY: wheel
+wheel: $(VENV)/.run  ## build dist/smsapi-….whl, to install it elsewhere
+	$(BIN)/python -m pip wheel --disable-pip-version-check --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
 ##@ Keep
 .PHONY: openapi
 openapi: $(VENV)/.run  ## write openapi.yaml from the code

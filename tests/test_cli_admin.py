@@ -46,6 +46,7 @@ def run_json(run):
 def bare_url(request, tmp_path):
     """A store without any schema."""
     if request.param == "sqlite":
+        (tmp_path / "bare.db").touch()
         yield f"sqlite:///{tmp_path / 'bare.db'}"
         return
     server, name = request.getfixturevalue("postgres"), f"bare_{uuid4().hex}"
@@ -258,6 +259,7 @@ def test_upgrading_again_changes_nothing(run, app, make_caller):
 
 
 def test_an_error_of_ours_is_one_line_on_stderr_and_exit_code_1(tmp_path):
+    (tmp_path / "bare.db").touch()
     code, stdout, stderr = ended(start("clients", "list", database_url=f"sqlite:///{tmp_path / 'bare.db'}"))
     assert (code, stdout, stderr) == (1, "", f"smsapi: {NOT_MIGRATED}\n")
 

@@ -1,9 +1,12 @@
 """Dockerfile, docker-compose.yml and .dockerignore, held against each other and against the service."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 from dataclasses import fields
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -21,6 +24,12 @@ def found(pattern, text):
     match = re.search(pattern, text, re.MULTILINE)
     assert match, f"nothing like {pattern}"
     return match.group(1)
+
+
+def read_env(name, **more):
+    """Return the variables of a file in deploy/, as Docker, systemd and a shell read it."""
+    lines = (ROOT / "deploy" / name).read_text(encoding="utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#")) | more
 
 
 def test_every_variable_of_the_containers_is_a_setting_of_the_service():
@@ -42,16 +51,32 @@ def test_the_port_is_one_and_the_same_everywhere():
     assert found(r'^CMD \["serve", "--bind", "0\.0\.0\.0:(\d+)"\]$', DOCKERFILE) == port
     assert found(r"http://127\.0\.0\.1:(\d+)/healthz", DOCKERFILE) == port
     assert COMPOSE["services"]["api"]["ports"] == [f"127.0.0.1:${{SMSAPI_PORT:-8000}}:{port}"]
-    assert found(r"SMSAPI_PUBLIC_URL=http://api:(\d+)$", COMPOSE_TEXT) == port
+    assert read_env("simulator.env")["SMSAPI_PUBLIC_URL"] == f"http://api:{port}"
 
 
-def test_the_example_with_the_simulator_sets_all_that_is_needed_to_serve():
-    exports = re.findall(r"^#     export (.+)$", COMPOSE_TEXT, re.MULTILINE)
-    given = dict(
-        pair.split("=", 1) for line in exports for pair in line.replace("$(openssl rand -hex 32)", "0" * 64).split()
-    )
+def test_the_file_for_the_simulator_sets_all_that_is_needed_to_serve_and_starts_it():
+    given = read_env("simulator.env", SMSAPI_JWT_SECRET="0" * 64)
+    assert given.pop("COMPOSE_PROFILES").split(",") == COMPOSE["services"]["simulator"]["profiles"]
     assert given.keys() <= COMPOSE["services"]["api"]["environment"].keys()
-    assert read_settings(given, to_serve=True).plivo_url == "http://simulator:8099"
+    settings = read_settings(given, to_serve=True)
+    # The names by which containers of the network reach each other.
+    hosts = [urlsplit(url).hostname for url in (settings.plivo_url, settings.public_url)]
+    assert hosts == ["simulator", "api"]
+    assert set(hosts) <= COMPOSE["services"].keys()
+    required = re.findall(r"\$\{(\w+):\?", COMPOSE_TEXT)
+    assert set(required) <= given.keys()
+
+
+def test_docker_compose_reads_the_file_for_the_simulator_where_it_is_installed(tmp_path):
+    if shutil.which("docker-compose") is None:
+        return
+    shutil.copy(ROOT / "docker-compose.yml", tmp_path)
+    lines = [f"{name}={value}" for name, value in read_env("simulator.env", SMSAPI_JWT_SECRET="0" * 64).items()]
+    (tmp_path / ".env").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    ended = subprocess.run(
+        ["docker-compose", "config", "--services"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert set(ended.stdout.split()) == COMPOSE["services"].keys(), ended.stderr
 
 
 def test_what_compose_passes_on_and_nobody_gave_counts_as_not_set():

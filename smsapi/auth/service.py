@@ -161,6 +161,12 @@ def issue_key(
     return key, shown
 
 
+def set_scopes(connection: Connection, key_id: UUID, scopes: Sequence[str]) -> None:
+    """Give a key these scopes in place of its own; its secret stays the same."""
+    kept = [scope for scope in SCOPES if scope in scopes]
+    connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(scopes=kept))
+
+
 def check_may_mint(caller: Caller, *, live: bool, scopes: Sequence[str]) -> None:
     """Raise :class:`ScopeMissing` where the new key could do what the caller cannot."""
     if lacking := [scope for scope in scopes if scope not in caller.scopes]:

@@ -26,6 +26,7 @@ _COMMANDS = {
     "serve": ("smsapi.cli.serve", "serve"),
     "settings": ("smsapi.cli.run", "settings_page"),
     "simulator": ("smsapi.cli.run", "simulator"),
+    "webhooks": ("smsapi.cli.webhooks", "webhooks"),
     "worker": ("smsapi.cli.serve", "worker"),
 }
 

@@ -18,13 +18,14 @@ from smsapi.auth.quotas import POLICIES
 from smsapi.auth.schemas import MAX_OVERLAP_SECONDS, MAX_WEIGHT, check_country, check_limits, read_sender
 from smsapi.auth.views import present_client, present_key
 from smsapi.batches.of_key import cancel_all_of_key
+from smsapi.cli.demo import operator_settings, sqlite_file
 from smsapi.cli.offline import working_on
 from smsapi.clock import rfc3339
 from smsapi.db import Database
 from smsapi.errors import InvalidInput, SmsapiError, StoreUnavailable
 from smsapi.ids import read_id, show_id
 from smsapi.log import configure_logging, is_logging_configured
-from smsapi.settings import read_settings
+from smsapi.settings import Settings, read_settings
 from smsapi.sms.phone import unwrap_number
 
 _T = TypeVar("_T")
@@ -38,12 +39,21 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, as t
 
 
 @contextmanager
-def open_database(*, current: bool = True) -> Iterator[Database]:
-    """Open the database of the settings; with ``current``, only where its schema is up to date."""
+def open_database(
+    settings: Settings | None = None, *, current: bool = True, create: bool = False
+) -> Iterator[Database]:
+    """Open the database of the settings; with ``current``, only where its schema is up to date.
+
+    Without ``settings``, it is the database of :func:`~smsapi.cli.demo.operator_settings`. A SQLite file is made only
+    with ``create``. Raises :class:`SmsapiError` with a sentence that says what to do.
+    """
     if not is_logging_configured():
         # What the commands print is theirs alone; what their work logs goes to stderr.
         configure_logging("warning")
-    store = Database(read_settings().database_url)
+    url = (settings or operator_settings()).database_url
+    if not create:
+        _check_exists(url)
+    store = Database(url)
     try:
         _require_utf8(store)
         if current:
@@ -53,6 +63,14 @@ def open_database(*, current: bool = True) -> Iterator[Database]:
         raise SmsapiError(f"The database of SMSAPI_DATABASE_URL cannot be used: {_first_line(error)}") from None
     finally:
         store.close()
+
+
+def _check_exists(url: str) -> None:
+    # The driver would make an empty file, where the directory is there.
+    file = sqlite_file(url)
+    if file is not None and file.parent.is_dir() and not file.exists():
+        named = "Set SMSAPI_DATABASE_URL" if url == read_settings({}).database_url else "Correct SMSAPI_DATABASE_URL"
+        raise SmsapiError(f"There is no database: {file} does not exist. {named}, or make it with: smsapi db upgrade")
 
 
 def _require_utf8(store: Database) -> None:
@@ -95,7 +113,7 @@ def database() -> None:
 @database.command("upgrade")
 def upgrade() -> None:
     """Bring the schema to this version; safe to run again, and from several places at once."""
-    with open_database(current=False) as store:
+    with open_database(read_settings(), current=False, create=True) as store:
         state = migrations.schema_state(store)
         if state is migrations.SchemaState.NEWER:
             raise SmsapiError(LATER_SCHEMA)

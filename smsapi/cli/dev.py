@@ -1,13 +1,17 @@
 """``smsapi dev``: the service, a SQLite file and the simulator in one process, ready to be called."""
 
 import json
-import secrets
+import shlex
+import shutil
 import socket
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 from alembic.util import CommandError
@@ -18,22 +22,24 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from smsapi import migrations
 from smsapi.app import create_app
 from smsapi.auth import service
+from smsapi.auth.models import SCOPES
 from smsapi.auth.secrets import read_key
+from smsapi.cli import demo
 from smsapi.cli.addresses import split_bind
-from smsapi.cli.run import SIMULATOR_AUTH_ID, SIMULATOR_AUTH_TOKEN
 from smsapi.db import Database
 from smsapi.deps import Deps
 from smsapi.dispatch.engine import Dispatcher
 from smsapi.errors import SmsapiError
 from smsapi.log import configure_logging
 from smsapi.plivo.simulator import Simulator
-from smsapi.settings import Settings, read_settings
 from smsapi.sms.prices import PriceList
 from smsapi.stopping import stop_signals
 
-_SENDER = "+14155550100"
 _RECIPIENT = "+14155550123"
-_SECRET_LENGTH = 32
+_OPTS_OUT = "+14155550124"
+_SIMULATOR_PORT = 8099
+# What the printed key may do: all but to change clients and limits, so that it is like the key of a caller.
+_CALLER_SCOPES = tuple(scope for scope in SCOPES if scope != "admin")
 # What the simulator charges a segment.
 _PRICES = PriceList.from_mapping({"currency": "USD", "default": "0.0055"})
 
@@ -50,41 +56,37 @@ class _Handler(WSGIRequestHandler):
 @click.option(
     "--state",
     type=click.Path(file_okay=False, path_type=Path),
-    default=Path("var"),
+    default=demo.STATE,
     show_default=True,
-    help="Directory of the SQLite file and the demo key.",
+    help="Directory of the SQLite file and the demo keys.",
 )
-@click.option("--simulator-port", type=click.IntRange(0, 65535), default=0, help="Port of the simulator. 0: any.")
+@click.option(
+    "--simulator-port",
+    type=click.IntRange(0, 65535),
+    help=f"Port of the simulator; 0: any. [default: {_SIMULATOR_PORT}, or any where that is taken]",
+)
+@click.option("--admin-key", "with_admin_key", is_flag=True, help="Print a second key, which has the scope admin, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print what is needed to call it as JSON.")
-def dev(*, bind: str, state: Path, simulator_port: int, as_json: bool) -> None:
-    """Run everything in one process: SQLite, the service, Plivo simulated. Prints a key and calls that work."""
+def dev(*, bind: str, state: Path, simulator_port: int | None, with_admin_key: bool, as_json: bool) -> None:
+    """Run everything in one process: SQLite, the service, Plivo simulated. Prints a key and calls that work.
+
+    Webhooks may go to this machine, over http and to any port. In the directory that holds the state, the commands
+    for operators (doctor, queue, clients, keys, messages, privacy) use this database where no setting is set.
+    """
     host, port = split_bind(bind)
     with _listening(host, port) as door, _simulated(simulator_port) as plivo:
-        database, memory = _opened(state)
         # The port that was given, or the one that was found for 0: Plivo's reports come there.
         url = _url(host, door.getsockname()[1])
+        database, memory = _opened(state)
+        memory = replace(memory, url=url, simulator=plivo.url)
         configure_logging("warning")
-        app = create_app(_settings(plivo.url, memory["jwt_secret"], url), database=database, prices=_PRICES)
+        app = create_app(demo.settings_of(state, memory), database=database, prices=_PRICES)
         server = make_server(host, port, app, threaded=True, request_handler=_Handler, fd=door.fileno())
         # The server has a copy. Left open, this one would keep Plivo's reports waiting while all of it stops.
         door.close()
-        with stop_signals() as wait:
-            _run(server, app, wait, lambda: _greet(url, plivo.url, memory["key"], as_json=as_json))
+        with stop_signals() as wait, demo.remembered(state, memory):
+            _run(server, app, wait, lambda: _greet(memory, as_json=as_json, with_admin_key=with_admin_key))
         database.close()
-
-
-def _settings(plivo_url: str, jwt_secret: str, public_url: str) -> Settings:
-    # Not from the environment: nothing that is set there may make this text a real person.
-    return read_settings(
-        {},
-        plivo_auth_id=SIMULATOR_AUTH_ID,
-        plivo_auth_token=SIMULATOR_AUTH_TOKEN,
-        plivo_sender_id=_SENDER,
-        plivo_url=plivo_url,
-        public_url=public_url,
-        jwt_secret=jwt_secret,
-        workers=1,
-    )
 
 
 def _url(host: str, port: int) -> str:
@@ -114,34 +116,43 @@ def _taken(host: str, port: int) -> SmsapiError:
 
 
 @contextmanager
-def _simulated(port: int) -> Iterator[Simulator]:
-    plivo = Simulator(auth_id=SIMULATOR_AUTH_ID, auth_token=SIMULATOR_AUTH_TOKEN, port=port)
+def _simulated(port: int | None) -> Iterator[Simulator]:
+    plivo = _simulator(_SIMULATOR_PORT if port is None else port)
     try:
         plivo.start()
     except OSError:
-        raise SmsapiError(f"127.0.0.1:{port} cannot be listened on; is it taken? Use --simulator-port.") from None
+        if port is not None:
+            raise SmsapiError(f"127.0.0.1:{port} cannot be listened on; is it taken? Use --simulator-port.") from None
+        plivo = _simulator(0)
+        plivo.start()
     try:
         yield plivo
     finally:
         plivo.stop()
 
 
-def _opened(state: Path) -> tuple[Database, dict[str, str]]:
-    """Return the store with its schema, and the demo's secrets with a key that works there."""
+def _simulator(port: int) -> Simulator:
+    return Simulator(auth_id=demo.SIMULATOR_AUTH_ID, auth_token=demo.SIMULATOR_AUTH_TOKEN, port=port)
+
+
+def _opened(state: Path) -> tuple[Database, demo.Memory]:
+    """Return the store with its schema, and the demo's secrets with keys that work there."""
     try:
         # Of what was there already only the files are closed: the directory may be one that others work in too.
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         (state / "dev.db").touch(mode=0o600)
         (state / "dev.db").chmod(0o600)
-        memory = _remembered(state / "dev.json")
-        database = Database(f"sqlite:///{(state / 'dev.db').resolve()}")
+        memory = demo.recall(state)
+        database = Database(demo.database_url(state))
         migrations.upgrade(database)
-        memory["key"] = _demo_key(database, memory["key"])
-        _remember(state / "dev.json", memory)
+        key = _demo_key(database, memory.key, "demo", _CALLER_SCOPES)
+        memory = replace(memory, key=key, admin_key=_demo_key(database, memory.admin_key, "demo admin", SCOPES))
+        # So that the keys are kept whatever fails from here on.
+        with demo.remembered(state, memory):
+            return database, memory
     except (OSError, DatabaseError, CommandError) as error:
         reason = f"{type(error).__name__}. Use another --state, or delete it to begin anew."
         raise SmsapiError(f"The state in {state} cannot be used: {reason}") from None
-    return database, memory
 
 
 def _run(server: BaseWSGIServer, app: Flask, wait: Callable[[], None], greet: Callable[[], None]) -> None:
@@ -161,61 +172,88 @@ def _run(server: BaseWSGIServer, app: Flask, wait: Callable[[], None], greet: Ca
         world.executor.shutdown(wait=True)
 
 
-def _remembered(path: Path) -> dict[str, str]:
-    """Return the demo's secrets, kept so that a key that was pasted works after a restart too."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        secret, key = str(found["jwt_secret"]), str(found["key"])
-    except (OSError, ValueError, KeyError, TypeError):
-        secret, key = "", ""
-    return {
-        "jwt_secret": secret if len(secret) >= _SECRET_LENGTH else secrets.token_urlsafe(_SECRET_LENGTH),
-        "key": key,
-    }
-
-
-def _remember(path: Path, memory: dict[str, str]) -> None:
-    # Made anew, so that nobody else may read it, whatever the old one allowed; and whole, whenever this is stopped.
-    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    fresh.touch(mode=0o600)
-    fresh.write_text(json.dumps(memory), encoding="utf-8")
-    fresh.replace(path)
-
-
-def _demo_key(database: Database, remembered: str) -> str:
+def _demo_key(database: Database, remembered: str, name: str, scopes: Sequence[str]) -> str:
+    """Return the remembered key where it works, with these scopes from now on, else a new one."""
     presented = read_key(remembered)
     now = datetime.now(UTC)
     with database.transaction() as connection:
-        if presented is not None and service.find_by_key(connection, now, presented) is not None:
+        found = None if presented is None else service.find_by_key(connection, now, presented)
+        if found is not None:
+            if set(found.key.scopes) != set(scopes):
+                service.set_scopes(connection, found.key.id, scopes)
             return remembered
         client = service.any_client_named(connection, "demo") or service.create_client(connection, now, name="demo")
-        scopes = ("messages:send", "messages:read", "keys", "admin")
-        _, key = service.issue_key(connection, now, client_id=client.id, name="demo", live=True, scopes=scopes)
+        _, key = service.issue_key(connection, now, client_id=client.id, name=name, live=True, scopes=scopes)
     return key
 
 
-def _greet(url: str, plivo_url: str, key: str, *, as_json: bool) -> None:
-    send = (
-        f"curl -sS {url}/v1/messages -H 'X-API-Key: {key}' -H 'Content-Type: application/json' "
-        f"""-d '{{"to": "{_RECIPIENT}", "text": "Hello from smsapi"}}'"""
-    )
-    look = f"curl -sS '{url}/v1/messages?limit=1' -H 'X-API-Key: {key}'"
+def _curl(url: str, key: str | None, body: Mapping[str, Any] | None = None) -> str:
+    """Return a curl command that a shell reads as it is meant."""
+    words = ["curl", "-sS", url]
+    words += [] if key is None else ["-H", f"X-API-Key: {key}"]
+    words += [] if body is None else ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
+    return shlex.join(words)
+
+
+def _calls(memory: demo.Memory) -> dict[str, str]:
+    """Return what to paste into a shell, by name: each works as it is."""
+    url, key = memory.url, memory.key
+    rows = [{"to": _RECIPIENT, "vars": {"name": "Ada"}}, {"to": _OPTS_OUT, "vars": {"name": "Bob"}}]
+    stop = {"from": _OPTS_OUT, "to": demo.SENDER, "text": "STOP", "url": f"{url}/plivo/inbound"}
+    return {
+        "shell": _exports(memory),
+        "send": _curl(f"{url}/v1/messages", key, {"to": _RECIPIENT, "text": "Hello from smsapi"}),
+        "look": _curl(f"{url}/v1/messages?limit=1", key),
+        "batch": _curl(f"{url}/v1/batches", key, {"text": "Hi {{name}}, we open at nine.", "recipients": rows}),
+        "webhooks": "smsapi webhooks listen",
+        "stop": _curl(f"{memory.simulator}/_inbound", None, stop),
+    }
+
+
+def _exports(memory: demo.Memory) -> str:
+    """Return the line by which a shell finds the command, the service and the key."""
+    own = Path(sys.executable).parent
+    path = f'PATH={shlex.quote(str(own))}:"$PATH" ' if _is_elsewhere(own) else ""
+    return f"export {path}SMSAPI_URL={shlex.quote(memory.url)} SMSAPI_TOKEN={memory.key}"
+
+
+def _is_elsewhere(own: Path) -> bool:
+    """Say whether ``smsapi`` in the shell is not the command of this environment."""
+    found = shutil.which("smsapi")
+    return found is None or not (own / "smsapi").exists() or not (own / "smsapi").samefile(found)
+
+
+def _greet(memory: demo.Memory, *, as_json: bool, with_admin_key: bool) -> None:
+    calls = _calls(memory)
     if as_json:
-        shown = {"url": url, "key": key, "simulator": plivo_url, "send": send, "look": look}
-        click.echo(json.dumps(shown))
+        keys = {"key": memory.key, "admin_key": memory.admin_key}
+        click.echo(json.dumps({"url": memory.url, "simulator": memory.simulator, **keys, **calls}))
         return
+    admin = f"\nIts key with the scope admin: {memory.admin_key}" if with_admin_key else ""
     click.echo(
         f"""\
-smsapi is at {url}; its documentation at {url}/docs.
-Plivo is simulated at {plivo_url}: nobody is texted. What it took: {plivo_url}/_taken
+smsapi is at {memory.url}; its documentation at {memory.url}/docs.
+Plivo is simulated at {memory.simulator}: nobody is texted. What it took: {memory.simulator}/_taken
 
-API key: {key}
+API key: {memory.key}{admin}
+
+In another terminal, so that the `smsapi` command works without options:
+  {calls["shell"]}
 
 Send a message:
-  {send}
+  {calls["send"]}
 
 See what became of it (delivered after a second):
-  {look}
+  {calls["look"]}
+
+Send a batch:
+  {calls["batch"]}
+
+Print each webhook as it comes, with its signature checked:
+  {calls["webhooks"]}
+
+Let Bob of the batch answer STOP, after which a message to his number is refused (START undoes it):
+  {calls["stop"]}
 
 Ctrl-C stops it."""
     )

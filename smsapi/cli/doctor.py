@@ -11,11 +11,12 @@ import click
 
 from smsapi.cli.admin import as_json, print_json
 from smsapi.cli.checks import CHECKS
+from smsapi.cli.demo import operator_settings
 from smsapi.cli.examination import Patient, Verdict, failed, passed, skipped
 from smsapi.clock import Clock, SystemClock
 from smsapi.errors import SettingsInvalid, SmsapiError
 from smsapi.log import reason_of
-from smsapi.settings import Settings, find_unknown, read_settings
+from smsapi.settings import Settings, find_unknown
 
 
 @click.command()
@@ -43,7 +44,7 @@ def examine(clock: Clock) -> Mapping[str, Verdict]:
     """Return the verdict of every check, by its name, in their order; never raises."""
     settings, found = None, {"settings": passed(f"all can be read, and none is missing{_name_unknown()}")}
     try:
-        settings = read_settings(to_serve=True)
+        settings = operator_settings(to_serve=True)
     except SettingsInvalid as error:
         advice = "`smsapi settings` prints every setting with its rule."
         found["settings"] = failed("; ".join(error.detail.splitlines()) + ".", advice)
@@ -67,7 +68,7 @@ def _name_unknown() -> str:
 def _readable() -> Settings | None:
     """Return the settings where nothing is wrong but that some are missing to serve."""
     try:
-        return read_settings()
+        return operator_settings()
     except SettingsInvalid:
         return None
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, select
 
 from smsapi.app import build_deps
 from smsapi.cli.admin import as_json, open_database, print_json
+from smsapi.cli.demo import operator_settings
 from smsapi.clock import rfc3339
 from smsapi.deps import Deps
 from smsapi.errors import SmsapiError
@@ -25,7 +26,6 @@ from smsapi.messages.statuses import FINAL, QUEUED, UNKNOWN
 from smsapi.messages.store import add_event, get_message, hold_message
 from smsapi.send.after import OUTCOMES, Outcome, resolve, wake_batch
 from smsapi.send.change import change
-from smsapi.settings import read_settings
 from smsapi.timekeeping import set_clock_of
 
 _HIDDEN: Final = "[hidden]"
@@ -112,7 +112,7 @@ def resolve_message(*, message_id: UUID, outcome: Outcome) -> None:
 @contextmanager
 def _opened_world() -> Iterator[Deps]:
     with open_database() as store:
-        world = build_deps(read_settings(**_NEVER_USED), database=store, clock=set_clock_of(store))
+        world = build_deps(operator_settings(**_NEVER_USED), database=store, clock=set_clock_of(store))
         try:
             yield world
         finally:

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from smsapi.app import build_deps
+from smsapi.cli.demo import operator_settings
 from smsapi.db import Database
 from smsapi.deps import Deps
-from smsapi.settings import read_settings
 from smsapi.timekeeping import set_clock_of
 
 # So that the database's setting is enough.
@@ -17,7 +17,7 @@ _NEVER_USED: Final[dict[str, Any]] = {"plivo_auth_id": "MA" + "0" * 18, "plivo_a
 @contextmanager
 def working_on(store: Database) -> Iterator[Deps]:
     """Build the dependencies on this store, for the block. Raises :class:`~smsapi.errors.StoreUnavailable`."""
-    world = build_deps(read_settings(**_NEVER_USED), database=store, clock=set_clock_of(store))
+    world = build_deps(operator_settings(**_NEVER_USED), database=store, clock=set_clock_of(store))
     try:
         yield world
     finally:

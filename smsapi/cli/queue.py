@@ -9,6 +9,7 @@ import click
 
 from smsapi.batches.store import count_unmade
 from smsapi.cli.admin import as_json, open_database, print_json
+from smsapi.cli.demo import operator_settings
 from smsapi.cli.worker_list import HOW_TO_SEND, describe_workers, present_worker
 from smsapi.clock import Clock, rfc3339
 from smsapi.db import Database
@@ -20,7 +21,7 @@ from smsapi.messages.underway import let_begun_end
 from smsapi.messages.unknown import UnknownMessages, read_unknown
 from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, Gate, close_gate, open_gate, read_gates, read_stops
 from smsapi.pacing.tolls import ACCOUNT_SEGMENTS, REQUESTS, SENDER_PREFIX, tolls_of
-from smsapi.settings import Settings, read_settings
+from smsapi.settings import Settings
 from smsapi.timekeeping import set_clock_of
 from smsapi.workers.store import WorkerProcess, list_workers
 
@@ -52,7 +53,7 @@ def status(*, as_json: bool) -> None:
     Later is what is not due yet: scheduled, or between two attempts. Exit code 1 where something is due and no process
     that sends is alive.
     """
-    paces = paces_of(read_settings())
+    paces = paces_of(operator_settings())
     with open_database() as store:
         found = _read_standing(store)
     if as_json:
@@ -138,7 +139,7 @@ def pause(*, lane: str | None, reason: str | None) -> None:
     They are still taken: a caller who waits gets 202. What is in a call to Plivo already is sent, and is waited for,
     two seconds at most: once this command is done, no further call begins. Messages of test keys are not held.
     """
-    key, lease = _pause_of(lane), read_settings().lease_seconds
+    key, lease = _pause_of(lane), operator_settings().lease_seconds
     with open_database() as store:
         clock = set_clock_of(store)
         with store.transaction() as connection:

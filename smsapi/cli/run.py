@@ -4,13 +4,11 @@ import click
 
 from smsapi.app import create_app
 from smsapi.cli.addresses import split_bind
+from smsapi.cli.demo import SIMULATOR_AUTH_ID, SIMULATOR_AUTH_TOKEN
 from smsapi.plivo.simulator import Simulator, serve_forever
 from smsapi.send.testmode import TestProvider
 from smsapi.settings import describe_settings, read_settings
 from smsapi.web.openapi import dump_openapi
-
-SIMULATOR_AUTH_ID = "MASIMULATOR000000000"
-SIMULATOR_AUTH_TOKEN = "simulator-token"  # noqa: S105 - it opens the simulator and nothing else
 
 
 @click.command()

@@ -33,9 +33,9 @@ def _check() -> Settings:
     """Return the settings, or raise :class:`SmsapiError` with a line for each thing that is wrong with them."""
     settings = read_settings(to_serve=True)
     _make_metrics_directory()
-    Sending(build_deps(settings))
-    with open_database():
-        pass
+    # Before anything else may connect, which would make an empty SQLite file.
+    with open_database(settings):
+        Sending(build_deps(settings))
     for name, nearest in find_unknown().items():
         get_logger().warning("setting_not_known", setting=name, did_you_mean=nearest)
     return settings

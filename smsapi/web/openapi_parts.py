@@ -117,13 +117,16 @@ HEADERS: Mapping[str, dict[str, Any]] = {
 
 # Two quotes around nothing are no key.
 _KEY = r'^(?!""$)("[!-~]{1,255}"|[!-~]{1,255})$'
+# Without an example: the page at /docs would send it with every request that is tried, and the second would be refused.
 IDEMPOTENCY_KEY: Mapping[str, Any] = {
     "in": "header",
     "name": "Idempotency-Key",
     "required": False,
-    "description": "Makes repeating the request safe: 1 to 255 visible ASCII characters, bare or in double quotes.",
+    "description": (
+        "Makes repeating the request safe: 1 to 255 visible ASCII characters, bare or in double quotes. "
+        "Another request needs another one."
+    ),
     "schema": {"type": "string", "minLength": 1, "maxLength": 257, "pattern": _KEY},
-    "example": "order-4711-confirmation",
 }
 
 _HEX = "019a6f3c2b7d7c4e8f10a2b3c4d5e6f7"

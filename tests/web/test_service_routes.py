@@ -260,6 +260,21 @@ def test_the_docs_page_loads_only_what_this_service_serves_under_a_strict_policy
     assert page.headers["Referrer-Policy"] == "no-referrer"
 
 
+def test_the_page_fills_in_no_idempotency_key_so_that_a_second_try_is_not_refused(app):
+    paths = app.test_client().get("/openapi.json").json["paths"]
+    found = [
+        parameter
+        for operations in paths.values()
+        for operation in operations.values()
+        for parameter in operation.get("parameters", ())
+        if parameter["name"] == "Idempotency-Key"
+    ]
+    assert len(found) > 5
+    for parameter in found:
+        # What Swagger UI fills a field with.
+        assert not {"example", "examples", "default"} & (parameter.keys() | parameter["schema"].keys())
+
+
 def test_the_page_asks_for_the_specification_of_this_service_and_for_no_badge(app):
     script = app.test_client().get("/docs/assets/start.js").text
     assert 'url: "/openapi.json"' in script

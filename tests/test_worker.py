@@ -137,7 +137,9 @@ def test_the_broker_wakes_workers_and_without_it_they_look_for_themselves(postgr
             assert told.process.wait(15) == 0
             # Only the service has an address that Plivo could report to.
             for each, first in ((served, []), (told, [NEVER_KNOWN]), (looking, [NEVER_KNOWN])):
+                # On a busy machine a lease may run out before its call.
                 warned = [line["event"] for line in each.lines() if line["level"] != "info"]
+                warned = [event for event in warned if event not in {"held_up", "heartbeat_waits"}]
                 assert warned == [*first, "broker_down"]
             assert [len(each.lines("attempt")) for each in (served, told, looking)] == [0, 3, 1]
             assert simulator.store.count() == 4

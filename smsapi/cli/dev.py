@@ -20,6 +20,7 @@ from smsapi.app import create_app
 from smsapi.auth import service
 from smsapi.auth.secrets import read_key
 from smsapi.cli.addresses import split_bind
+from smsapi.cli.admin import LATER_SCHEMA
 from smsapi.cli.run import SIMULATOR_AUTH_ID, SIMULATOR_AUTH_TOKEN
 from smsapi.db import Database
 from smsapi.deps import Deps
@@ -135,13 +136,22 @@ def _opened(state: Path) -> tuple[Database, dict[str, str]]:
         (state / "dev.db").chmod(0o600)
         memory = _remembered(state / "dev.json")
         database = Database(f"sqlite:///{(state / 'dev.db').resolve()}")
-        migrations.upgrade(database)
+        _prepare(database, state)
         memory["key"] = _demo_key(database, memory["key"])
         _remember(state / "dev.json", memory)
     except (OSError, DatabaseError, CommandError) as error:
         reason = f"{type(error).__name__}. Use another --state, or delete it to begin anew."
         raise SmsapiError(f"The state in {state} cannot be used: {reason}") from None
     return database, memory
+
+
+def _prepare(database: Database, state: Path) -> None:
+    found = migrations.schema_state(database)
+    if found is migrations.SchemaState.NEWER:
+        database.close()
+        raise SmsapiError(f"The state in {state}: {LATER_SCHEMA} Or use another --state.")
+    if found is not migrations.SchemaState.NEWER_AND_USABLE:
+        migrations.upgrade(database)
 
 
 def _run(server: BaseWSGIServer, app: Flask, wait: Callable[[], None], greet: Callable[[], None]) -> None:

@@ -58,7 +58,7 @@ def present_batch(batch: Batch, counts: Mapping[str, int], *, now: datetime, hol
         "all_or_nothing": batch.all_or_nothing,
         "dry_run": batch.dry_run,
         "test": batch.test,
-        "waiting_for": _waiting_for(batch, counts, hold),
+        "waiting_for": _waiting_for(batch, counts, hold, now),
         "rate_per_second": None if rate is None else round(rate, 2),
         "expected_end_at": None if hold is not None else _moment(_expected_end(batch, counts, now, rate)),
         "created_at": rfc3339(batch.created_at),
@@ -82,9 +82,10 @@ def present_end(batch: Batch, counts: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _waiting_for(batch: Batch, counts: Mapping[str, int], hold: str | None) -> str | None:
+def _waiting_for(batch: Batch, counts: Mapping[str, int], hold: str | None, now: datetime) -> str | None:
     if batch.status == SCHEDULED:
-        return "send_at"
+        # Once it is due, its status is the same until somebody takes it, and its own time is no reason any more.
+        return "send_at" if batch.send_at is not None and batch.send_at > now else hold
     return hold if counts[QUEUED] and batch.status in {BATCH_QUEUED, SENDING} else None
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from smsapi.messages.present import present_message
 from smsapi.messages.schemas import MessageListSchema, MessageQuery
 from smsapi.messages.store import list_messages
 from smsapi.messages.underway import let_begun_end
-from smsapi.messages.waiting import hold_of
+from smsapi.messages.waiting import hold_of, is_anybody_sending
 from smsapi.pacing.gates import read_stops
 from smsapi.web.answers import Answer, answer
 from smsapi.web.body import load_optional_body, load_query
@@ -74,8 +75,12 @@ def list_batches() -> Response:
 def get_batch(batch_id: str) -> Response:
     """Return how the batch stands now, as cheaply for a million rows as for ten; a test key finds test batches only."""
     load_query(_no_query, dict)
-    with deps().database.read() as connection:
-        shown = _present(deps(), connection, _found(connection, batch_id))
+    world = deps()
+    with world.database.read() as connection:
+        batch = _found(connection, batch_id)
+        counts, stops = store.counts_of(connection, batch), _stops(connection)
+    # With no connection held: the look for who sends takes one of its own.
+    shown = present_batch(batch, counts, now=world.clock.now(), hold=_hold(world, batch, stops))
     return to_response(answer(shown))
 
 
@@ -149,7 +154,7 @@ def cancel_batch(batch_id: str) -> Response:
         if batch is None:
             raise NotFound("There is no such batch.")
         canceled = progress.cancel(world, connection, batch)
-        return answer(_present(world, connection, canceled))
+        return answer(present_batch(canceled, store.counts_of(connection, canceled), now=world.clock.now()))
 
     response = answer_once(caller().owner, act)
     # A claim that had looked before the commit may be beginning its attempts at this moment.
@@ -163,17 +168,12 @@ def _found(connection: Connection, batch_id: str) -> Batch:
     return store.get_batch_for(connection, caller(), id_in_path("bat", batch_id, what="batch"))
 
 
-def _present(world: Deps, connection: Connection, batch: Batch) -> dict[str, Any]:
-    counts, hold = store.counts_of(connection, batch), _hold(world, batch, _stops(connection))
-    return present_batch(batch, counts, now=world.clock.now(), hold=hold)
-
-
 def _stops(connection: Connection) -> frozenset[str]:
     return frozenset(gate.key for gate in read_stops(connection))
 
 
 def _hold(world: Deps, batch: Batch, stops: frozenset[str]) -> str | None:
-    return hold_of(batch.lane, stops, is_anybody_sending=lambda: world.figures.get().workers_alive > 0)
+    return hold_of(batch.lane, stops, is_anybody_sending=partial(is_anybody_sending, world.figures))
 
 
 def _wants_csv(query: schemas.RejectQuery) -> bool:

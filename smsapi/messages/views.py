@@ -1,5 +1,7 @@
 """The blueprint ``messages``: reading what became of each message."""
 
+from functools import partial
+
 from flask import Blueprint
 from flask.wrappers import Response
 
@@ -9,8 +11,8 @@ from smsapi.events import store as recorded
 from smsapi.messages import schemas, store
 from smsapi.messages.estimate import estimate_send_at
 from smsapi.messages.present import present_event, present_message
-from smsapi.messages.statuses import QUEUED, WAITING
-from smsapi.messages.waiting import waits_for
+from smsapi.messages.statuses import WAITING
+from smsapi.messages.waiting import is_anybody_sending, waits_for
 from smsapi.pacing.gates import read_stops
 from smsapi.web.answers import answer
 from smsapi.web.body import load_query
@@ -60,9 +62,11 @@ def get_message(message_id: str) -> Response:
         if found.status in WAITING:
             expected = estimate_send_at(deps().settings, connection, found, deps().clock.now())
             shown["estimated_send_at"] = None if expected is None else rfc3339(expected)
-        stops = {gate.key for gate in read_stops(connection)} if found.status == QUEUED else set()
+        stops = {gate.key for gate in read_stops(connection)} if found.status in WAITING else set()
     world = deps()
-    shown["waiting_for"] = waits_for(found, stops, is_anybody_sending=lambda: world.figures.get().workers_alive > 0)
+    # With no connection held: the look takes one of its own.
+    now, asked = world.clock.now(), partial(is_anybody_sending, world.figures)
+    shown["waiting_for"] = waits_for(found, stops, now=now, is_anybody_sending=asked)
     return to_response(answer(shown))
 
 

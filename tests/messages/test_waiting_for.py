@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from smsapi.clock import ManualClock
+from smsapi.errors import StoreUnavailable
 from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, close_gate, open_gate
+from smsapi.remembered import Remembered
 from tests.conftest import eventually
 from tests.support.batching import queue_batch
 from tests.support.command import called
@@ -80,6 +82,10 @@ def test_a_scheduled_message_waits_for_its_time(app, caller, clock):
     message = caller.send(send_at=later).get_json()
     assert waiting_for(caller, message) == "send_at"
     assert message["status"] == "scheduled"
+    clock.advance(3601)
+    eventually(lambda: waiting_for(caller, message) == "worker")
+    close(app, PAUSE)
+    assert waiting_for(caller, message) == "pause"
 
 
 def test_a_batch_says_what_it_waits_for_where_it_is_shown_listed_and_watched(app, caller, clock):
@@ -106,6 +112,31 @@ def test_a_batch_of_a_later_time_waits_for_it(app, caller, clock):
     taken_ = caller.post("/v1/batches", order).get_json()
     assert taken_["waiting_for"] == "send_at"
     assert caller.get(f"/v1/batches/{taken_['id']}").get_json()["waiting_for"] == "send_at"
+    clock.advance(3601)
+    eventually(lambda: caller.get(f"/v1/batches/{taken_['id']}").get_json()["waiting_for"] == "worker")
+
+
+def test_whoever_asks_gets_an_answer_where_nobody_can_say_who_sends(make_app, make_caller):
+    def look():
+        raise StoreUnavailable("too slow")
+
+    app = make_app({"figures": Remembered(look)})
+    caller = make_caller(app)
+    message, (batch_id, *_) = caller.send(headers=ASYNC).get_json(), queue_batch(caller, ["+14155550124"])
+    assert waiting_for(caller, message) is None
+    assert batch_id is not None
+    shown = caller.get("/v1/batches").get_json()["data"][0]
+    assert caller.get(f"/v1/batches/{shown['id']}").get_json()["waiting_for"] is None
+
+
+def test_a_look_for_who_sends_needs_no_second_connection_of_whoever_asks(make_app, make_caller):
+    app = make_app(database_pool_size=1)
+    caller = make_caller(app)
+    message, _ = caller.send(headers=ASYNC).get_json(), queue_batch(caller, ["+14155550124"])
+    batch = caller.get("/v1/batches").get_json()["data"][0]
+    for path in (f"/v1/messages/{message['id']}", f"/v1/batches/{batch['id']}"):
+        world_of(app).figures.forget()
+        assert caller.get(path).get_json()["waiting_for"] == "worker"
 
 
 def test_the_command_says_it_too(live):

@@ -12,8 +12,10 @@ _Answer = TypeVar("_Answer")
 
 REMEMBER_SECONDS: Final = 2.0
 _PATIENCE_SECONDS: Final = 4.0
-# However long a look takes, no more than a tenth of the time goes to it.
+# No more than a tenth of the time goes to a look that takes long, up to so many seconds between two: one that took long
+# because the store stood still says nothing of what the next one takes, and what it found is old by then.
 _LOOK_SHARE: Final = 10
+REMEMBER_AT_MOST_SECONDS: Final = 4.0
 
 
 class Question(Generic[_Answer]):
@@ -54,7 +56,7 @@ class Question(Generic[_Answer]):
 
 
 class Remembered(Generic[_Answer]):
-    """The answer of ``look``, which is asked at most every two seconds, by one thread at a time. Thread-safe."""
+    """The answer of ``look``, asked for every two to four seconds at most, by one thread at a time. Thread-safe."""
 
     def __init__(self, look: Callable[[], _Answer], *, patience_seconds: float = _PATIENCE_SECONDS) -> None:
         self._look = look
@@ -97,5 +99,6 @@ class Remembered(Generic[_Answer]):
         with self._lock:
             if forgotten == self._forgotten:
                 self._answer = [answer]
-                self._good_until = now + max(REMEMBER_SECONDS, (now - began_at) * _LOOK_SHARE)
+                between = max(REMEMBER_SECONDS, (now - began_at) * _LOOK_SHARE)
+                self._good_until = now + min(between, REMEMBER_AT_MOST_SECONDS)
         return answer

@@ -8,10 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 import smsapi
 from smsapi.cli.admin import LATER_SCHEMA
+from smsapi.cli.dev import _opened
 from smsapi.db import Database
+from smsapi.errors import SmsapiError
+from smsapi.migrations import upgrade
 from smsapi.migrations.compatibility import schema_compatibility
 from tests.conftest import eventually
 from tests.support.dispatching import ASYNC
@@ -163,3 +167,20 @@ def test_a_database_that_cannot_hold_every_text_is_refused_in_a_sentence(postgre
         with engine.connect() as connection:
             connection.exec_driver_sql("DROP DATABASE smsapi_latin WITH (FORCE)")
         admin.close()
+
+
+def test_a_demo_of_a_later_version_is_used_where_that_may_be_and_is_not_to_be_deleted_where_not(tmp_path):
+    state = tmp_path / "var"
+    state.mkdir()
+    store = Database(f"sqlite:///{state / 'dev.db'}")
+    upgrade(store)
+    with store.transaction() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'next'"))
+    memory = _opened(state)[1]
+    assert memory.key.startswith("smsk_live_")
+    with store.transaction() as connection:
+        connection.execute(text("UPDATE schema_compatibility SET usable_from = 'next'"))
+    with pytest.raises(SmsapiError, match="the schema of a later version") as refused:
+        _opened(state)
+    assert "delete" not in refused.value.detail
+    store.close()

@@ -2,6 +2,7 @@
 
 import socket
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -121,3 +122,17 @@ def test_what_killed_services_left_of_their_metrics_is_removed_and_nothing_of_th
             assert own != left
             assert again.stop() == 0
         assert directories() == {of_living}
+
+
+@pytest.mark.parametrize(("command", "given"), [("serve", "bind=None"), ("worker", "processes=1, threads=None")])
+def test_a_stop_that_comes_while_the_directory_of_metrics_is_made_is_kept_for_later(environ, command, given):
+    said = "lambda: print(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])))"
+    code = f"""
+import signal, smsapi.cli.serve as cli
+cli._share_metrics, cli._become = {said}, lambda *_: None
+cli.{command}.callback({given})
+"""
+    given = {**environ, "SMSAPI_WORKER_METRICS_BIND": "127.0.0.1:1"}
+    done = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True)
+    assert "SIGINT" in done.stdout
+    assert "SIGTERM" in done.stdout

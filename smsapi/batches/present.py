@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from smsapi.batches.models import QUEUED as BATCH_QUEUED
+from smsapi.batches.models import SCHEDULED as BATCH_SCHEDULED
 from smsapi.batches.models import SENDING, Batch
 from smsapi.clock import rfc3339
 from smsapi.ids import show_id
@@ -75,7 +76,7 @@ def present_batch(
         "dry_run": batch.dry_run,
         "test": batch.test,
         "waiting_for": _waiting_for(
-            batch, counts, gate, is_left=not (rate or standstill.is_anybody_sending or _is_new(batch, now))
+            batch, counts, gate, due_for=_due_for(batch, now), is_left=not (rate or standstill.is_anybody_sending)
         ),
         "rate_per_second": None if rate is None else round(rate, 2),
         "expected_end_at": None if gate is not None else _moment(_expected_end(batch, counts, now, rate)),
@@ -100,15 +101,18 @@ def present_end(batch: Batch, counts: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _waiting_for(batch: Batch, counts: Mapping[str, int], gate: str | None, *, is_left: bool) -> str | None:
-    if not counts[QUEUED] or batch.status not in {BATCH_QUEUED, SENDING}:
+def _waiting_for(
+    batch: Batch, counts: Mapping[str, int], gate: str | None, *, due_for: timedelta, is_left: bool
+) -> str | None:
+    is_open = batch.status in {BATCH_SCHEDULED, BATCH_QUEUED, SENDING} and (counts[QUEUED] or counts[SCHEDULED])
+    if not is_open or due_for < timedelta(0):
         return None
-    return gate or (WORKER if is_left else None)
+    return gate or (WORKER if is_left and due_for > GRACE else None)
 
 
-def _is_new(batch: Batch, now: datetime) -> bool:
-    due_at = batch.send_at or batch.accepted_at
-    return due_at is None or now - due_at <= GRACE
+def _due_for(batch: Batch, now: datetime) -> timedelta:
+    due_at = batch.send_at or batch.accepted_at or now
+    return now - due_at
 
 
 def _expected_end(batch: Batch, counts: Mapping[str, int], now: datetime, rate: float | None) -> datetime | None:

@@ -26,6 +26,7 @@ from smsapi.auth.models import SCOPES
 from smsapi.auth.secrets import read_key
 from smsapi.cli import demo
 from smsapi.cli.addresses import split_bind
+from smsapi.cli.admin import LATER_SCHEMA
 from smsapi.db import Database
 from smsapi.deps import Deps
 from smsapi.dispatch.engine import Dispatcher
@@ -144,7 +145,7 @@ def _opened(state: Path) -> tuple[Database, demo.Memory]:
         (state / "dev.db").chmod(0o600)
         memory = demo.recall(state)
         database = Database(demo.database_url(state))
-        migrations.upgrade(database)
+        _prepare(database, state)
         key = _demo_key(database, memory.key, "demo", _CALLER_SCOPES)
         memory = replace(memory, key=key, admin_key=_demo_key(database, memory.admin_key, "demo admin", SCOPES))
         # So that the keys are kept whatever fails from here on.
@@ -153,6 +154,15 @@ def _opened(state: Path) -> tuple[Database, demo.Memory]:
     except (OSError, DatabaseError, CommandError) as error:
         reason = f"{type(error).__name__}. Use another --state, or delete it to begin anew."
         raise SmsapiError(f"The state in {state} cannot be used: {reason}") from None
+
+
+def _prepare(database: Database, state: Path) -> None:
+    found = migrations.schema_state(database)
+    if found is migrations.SchemaState.NEWER:
+        database.close()
+        raise SmsapiError(f"The state in {state}: {LATER_SCHEMA} Or use another --state.")
+    if found is not migrations.SchemaState.NEWER_AND_USABLE:
+        migrations.upgrade(database)
 
 
 def _run(server: BaseWSGIServer, app: Flask, wait: Callable[[], None], greet: Callable[[], None]) -> None:

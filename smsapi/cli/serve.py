@@ -32,6 +32,7 @@ def serve(*, bind: str | None) -> None:
     if bind is not None:
         split_bind(bind)
         os.environ["SMSAPI_BIND"] = bind
+    _hold_stops()
     _share_metrics()
     _become("serve")
 
@@ -43,11 +44,17 @@ def worker(*, processes: int, threads: int | None) -> None:
     """Send what was queued, by dramatiq; any number of workers share it. SIGTERM stops it gracefully."""
     if threads is not None:
         os.environ["SMSAPI_DISPATCH_THREADS"] = str(threads)
+    _hold_stops()
     if os.environ.get("SMSAPI_WORKER_METRICS_BIND"):
         _share_metrics()
     # How often its idle thread looks whether it has to stop, in milliseconds; read when dramatiq is loaded.
     os.environ.setdefault("dramatiq_worker_timeout", "100")
     _become("worker", f"--processes={processes}")
+
+
+def _hold_stops() -> None:
+    """Keep the signals that stop until what this becomes handles them: one in between would leave the directory."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
 
 
 def _share_metrics() -> None:
@@ -75,7 +82,5 @@ def _clear_abandoned() -> None:
 
 
 def _become(*arguments: str) -> NoReturn:
-    # Until it handles them: one that comes in between is kept, and does not kill.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     # Without -P it would import from the directory that it is started in.
     os.execv(sys.executable, [sys.executable, "-P", "-m", "smsapi.cli.starting", *arguments])  # noqa: S606 - ours alone

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from smsapi.messages.lanes import TEST, name_of
 from smsapi.messages.models import Message
-from smsapi.messages.statuses import QUEUED, UNKNOWN
+from smsapi.messages.statuses import SCHEDULED, UNKNOWN, WAITING
 from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, read_stops
 from smsapi.workers.store import count_alive
 
@@ -31,17 +31,23 @@ def waits_for(message: Message, hold_of: Callable[[Message], str | None]) -> str
     """Return what this message waits for, one of :data:`REASONS`, or None: nothing but its turn, if it waits at all."""
     if message.status == UNKNOWN and message.due_at is None:
         return "decision"
-    return hold_of(message) if message.status == QUEUED else None
+    return hold_of(message) if message.status in WAITING else None
 
 
 def read_holds(connection: Connection, found: Iterable[Message], now: datetime) -> Callable[[Message], str | None]:
-    """Return what tells of each message what keeps it from being sent; reads nothing where none is queued."""
-    if not any(message.status == QUEUED for message in found):
+    """Return what tells of each message what keeps it from being sent; reads nothing where none waits."""
+    if not any(message.status in WAITING for message in found):
         return lambda _message: None
     stops, is_anybody_sending = read_stopping(connection), count_alive(connection, now) > 0
-    return lambda each: hold_of_lane(
-        each.lane, stops, is_left=not is_anybody_sending and each.due_at is not None and now - each.due_at > GRACE
-    )
+
+    def hold(message: Message) -> str | None:
+        due_at = message.due_at
+        if message.status == SCHEDULED and (due_at is None or due_at > now):
+            return None
+        is_left = not is_anybody_sending and due_at is not None and now - due_at > GRACE
+        return gate_of(message.lane, stops) or (WORKER if is_left else None)
+
+    return hold
 
 
 def read_stopping(connection: Connection) -> AbstractSet[str]:
@@ -49,16 +55,8 @@ def read_stopping(connection: Connection) -> AbstractSet[str]:
     return frozenset(gate.key for gate in read_stops(connection))
 
 
-def hold_of_lane(lane: int, stops: AbstractSet[str], *, is_left: bool) -> str | None:
-    """Return what keeps messages of a lane from being sent, or None; ``is_left``: they are due and nobody sends.
-
-    Test keys' messages, by which nobody is texted, wait for a process that sends and for nothing else.
-    """
-    return gate_of(lane, stops) or (WORKER if is_left else None)
-
-
 def gate_of(lane: int, stops: AbstractSet[str]) -> str | None:
-    """Return the kind of gate that keeps a lane from being sent, or None."""
+    """Return the kind of gate that keeps a lane from being sent, or None; test keys' messages pass them all."""
     if lane == TEST:
         return None
     found = next((gate for gate in (PAUSE, ACCOUNT, CIRCUIT) if gate in stops), None)

@@ -84,6 +84,10 @@ def test_a_scheduled_message_waits_for_its_time_as_its_status_says(app, caller, 
     close(app, PAUSE)
     assert waiting_for(caller, message) is None
     assert message["status"] == "scheduled"
+    clock.advance(3610)
+    assert waiting_for(caller, message) == "pause"
+    reopen(app, PAUSE)
+    assert waiting_for(caller, message) == "worker"
 
 
 def test_a_batch_says_what_it_waits_for_where_it_is_shown_listed_and_watched(app, caller, clock):
@@ -102,6 +106,28 @@ def test_a_batch_says_what_it_waits_for_where_it_is_shown_listed_and_watched(app
     run_due(world_of(app))
     close(app, PAUSE)
     assert caller.get(f"/v1/batches/{shown['id']}").get_json()["waiting_for"] is None
+
+
+def test_a_batch_of_a_later_time_waits_for_it_and_then_for_who_sends(app, caller, clock):
+    later = (clock.now() + timedelta(hours=1)).isoformat()
+    order = {"text": "Hello", "recipients": [{"to": "+14155550123"}], "send_at": later}
+    taken_ = caller.post("/v1/batches", order).get_json()
+    path = f"/v1/batches/{taken_['id']}"
+    assert (taken_["waiting_for"], caller.get(path).get_json()["waiting_for"]) == (None, None)
+    clock.advance(3610)
+    assert caller.get(path).get_json()["waiting_for"] == "worker"
+    close(app, PAUSE)
+    assert caller.get(path).get_json()["waiting_for"] == "pause"
+
+
+def test_what_it_waits_for_needs_no_second_connection(make_app, make_caller, clock):
+    app = make_app({"clock": clock}, database_pool_size=1)
+    caller = make_caller(app)
+    message, _ = caller.send(headers=ASYNC).get_json(), queue_batch(caller, ["+14155550124"])
+    batch = caller.get("/v1/batches").get_json()["data"][0]
+    clock.advance(10)
+    for path in (f"/v1/messages/{message['id']}", f"/v1/batches/{batch['id']}"):
+        assert caller.get(path).get_json()["waiting_for"] == "worker"
 
 
 def test_the_command_says_it_too(live, make_app):

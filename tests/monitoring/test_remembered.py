@@ -1,12 +1,14 @@
 """A look-up that is remembered for a moment: one at a time, whoever asks, and what comes late is not lost."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
 from smsapi.errors import StoreUnavailable
-from smsapi.remembered import Remembered
+from smsapi.remembered import REMEMBER_AT_MOST_SECONDS, Remembered
 from tests.conftest import eventually
 
 
@@ -79,3 +81,17 @@ def test_what_a_look_raises_is_raised_and_not_remembered():
     with pytest.raises(RuntimeError, match="a bug of ours"):
         remembered.get()
     assert remembered.get() == 7
+
+
+def test_what_a_store_that_stood_still_said_at_last_is_not_believed_for_long(monkeypatch):
+    passed = [0.0]
+
+    def look():
+        passed[0] += 40 if not passed[0] else 0
+        return passed[0]
+
+    monkeypatch.setattr("smsapi.remembered.time", SimpleNamespace(monotonic=lambda: time.monotonic() + passed[0]))
+    remembered = Remembered(look, patience_seconds=60)
+    assert remembered.get() == 40
+    passed[0] += REMEMBER_AT_MOST_SECONDS
+    assert remembered.get() == 40 + REMEMBER_AT_MOST_SECONDS

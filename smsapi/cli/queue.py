@@ -14,7 +14,7 @@ from smsapi.cli.worker_list import HOW_TO_SEND, describe_workers, present_worker
 from smsapi.clock import Clock, rfc3339
 from smsapi.db import Database
 from smsapi.errors import SmsapiError
-from smsapi.messages.backlog import LaneBacklog, Unsettled, count_unsettled, measure
+from smsapi.messages.backlog import LaneBacklog, Unsettled, count_unsettled, measure, oldest_unfinished_at
 from smsapi.messages.lanes import MARKETING, NAMES, OTP, TRANSACTIONAL, lane_of, name_of
 from smsapi.messages.models import messages
 from smsapi.messages.underway import let_begun_end
@@ -61,8 +61,9 @@ def status(*, as_json: bool) -> None:
     else:
         for line in _describe_standing(found, paces):
             click.echo(line)
-    if found.due and not any(each.is_alive(found.at) for each in found.processes):
-        raise SmsapiError(f"{found.due} due, and no process that sends is alive. {HOW_TO_SEND}")
+    if (found.due or found.unfinished_at) and not any(each.is_alive(found.at) for each in found.processes):
+        what = f"{found.due} due" if found.due else "Messages were begun and not finished"
+        raise SmsapiError(f"{what}, and no process that sends is alive. {HOW_TO_SEND}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,7 @@ class _Standing:
     at: datetime
     lanes: Mapping[int, LaneBacklog]
     unmade: int
+    unfinished_at: datetime | None
     unsettled: Unsettled
     unknown: UnknownMessages
     stops: Sequence[Gate]
@@ -89,6 +91,7 @@ def _read_standing(store: Database) -> _Standing:
             at=now,
             lanes=measure(connection, now),
             unmade=count_unmade(connection, now),
+            unfinished_at=oldest_unfinished_at(connection, now),
             unsettled=count_unsettled(connection, now),
             unknown=read_unknown(connection),
             stops=read_stops(connection),

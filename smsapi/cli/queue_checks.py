@@ -9,9 +9,9 @@ from smsapi.cli.admin import open_database
 from smsapi.cli.examination import Patient, Verdict, failed, passed
 from smsapi.cli.queue import describe_stop, describe_unknown
 from smsapi.cli.worker_list import HOW_TO_SEND, describe_workers
-from smsapi.clock import Clock, SystemClock
+from smsapi.clock import Clock, SystemClock, rfc3339
 from smsapi.db import Database
-from smsapi.messages.backlog import LaneBacklog, measure
+from smsapi.messages.backlog import LaneBacklog, measure, oldest_unfinished_at
 from smsapi.messages.lanes import NAMES, TEST, name_of
 from smsapi.messages.unknown import read_unknown
 from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, read_stops
@@ -35,11 +35,15 @@ def check_workers(patient: Patient) -> Verdict:
             now = clock.now()
             found = list_workers(connection)
             due = count_unmade(connection, now) + sum(lane.waiting for lane in measure(connection, now).values())
+            unfinished = oldest_unfinished_at(connection, now)
     said = "; ".join(describe_workers(found, now))
     if any(each.is_alive(now) for each in found):
         return passed(said)
     if due:
         return failed(f"{due} due, and no process that sends is alive{f': {said}' if said else ''}.", HOW_TO_SEND)
+    if unfinished is not None:
+        begun = f"messages were begun by {rfc3339(unfinished)} and not finished"
+        return failed(f"{begun}, and no process that sends is alive{f': {said}' if said else ''}.", HOW_TO_SEND)
     return passed(f"nothing is due, and no process sends{f': {said}' if said else ''}")
 
 

@@ -105,3 +105,12 @@ _UNSETTLED: Final[Select[Any]] = select(
     _DOUBTS.c.in_doubt,
     _DOUBTS.c.unknown,
 )
+
+
+def oldest_unfinished_at(connection: Connection, now: datetime) -> datetime | None:
+    """Return since when the first message is due that was begun and not finished, or None where none is.
+
+    Its call was interrupted and its lease is over, or what became of it has to be looked up.
+    """
+    query = select(messages.c.due_at).where(CHORE, messages.c.due_at <= now).order_by(messages.c.due_at).limit(1)
+    return connection.execute(query).scalar_one_or_none()

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from smsapi.batches.store import count_unmade
 from smsapi.clock import Clock
 from smsapi.db import Database
+from smsapi.messages.backlog import oldest_unfinished_at
 from smsapi.messages.flows import measure_due
 from smsapi.messages.lanes import NAMES
 from smsapi.messages.unknown import UnknownCounts, count_unknown
@@ -29,7 +30,8 @@ class Figures:
     """How the queue stands as of ``at``.
 
     ``lanes`` has every lane with what is due in it, ``batch_rows`` counts the rows of batches that are due and not
-    messages yet, ``stops`` names the gates at which all sending, or that of a lane, stops.
+    messages yet, ``unfinished_seconds`` is for how long the first message has been due whose call was interrupted or whose
+    outcome has to be looked up, and ``stops`` names the gates at which all sending, or that of a lane, stops.
     """
 
     at: datetime
@@ -38,6 +40,7 @@ class Figures:
     unknown: UnknownCounts
     stops: frozenset[str]
     workers_alive: int
+    unfinished_seconds: float
 
     @property
     def due(self) -> int:
@@ -52,20 +55,25 @@ class Figures:
     def trouble(self) -> str | None:
         """Return why what is due is not sent: nobody is alive who would. None where that is not so."""
         oldest = max(map(self.oldest_seconds, self.lanes), default=0.0)
-        if self.workers_alive or not (self.batch_rows or oldest > _GRACE_SECONDS):
+        if self.workers_alive:
             return None
-        return f"{self.due} due, the first for {oldest:.0f} s, and no process that sends is alive"
+        if self.batch_rows or oldest > _GRACE_SECONDS:
+            return f"{self.due} due, the first for {oldest:.0f} s, and no process that sends is alive"
+        if self.unfinished_seconds > _GRACE_SECONDS:
+            begun = f"messages were begun and not finished, for {self.unfinished_seconds:.0f} s"
+            return f"{begun}, and no process that sends is alive"
+        return None
 
 
 def look_at_queue(database: Database, clock: Clock) -> Figures:
-    """Return how the queue stands now, by five queries on one connection. Raises StoreUnavailable."""
+    """Return how the queue stands now, by six queries on one connection. Raises StoreUnavailable."""
     with database.read() as connection:
         return read_figures(connection, clock.now())
 
 
 def read_figures(connection: Connection, now: datetime) -> Figures:
     """Return the same within the caller's connection, as of ``now``."""
-    due = measure_due(connection, now, at_most=MOST_COUNTED)
+    due, unfinished = measure_due(connection, now, at_most=MOST_COUNTED), oldest_unfinished_at(connection, now)
     return Figures(
         at=now,
         lanes={lane: due.get(lane, Load(0, now)) for lane in sorted({*NAMES, *due})},
@@ -73,4 +81,5 @@ def read_figures(connection: Connection, now: datetime) -> Figures:
         unknown=count_unknown(connection, at_most=MOST_UNKNOWN_COUNTED),
         stops=frozenset(gate.key.partition(":")[0] for gate in read_stops(connection)),
         workers_alive=count_alive(connection, now),
+        unfinished_seconds=0.0 if unfinished is None else max(0.0, (now - unfinished).total_seconds()),
     )

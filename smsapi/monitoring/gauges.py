@@ -26,9 +26,14 @@ def gauges_of(figures: Figures) -> Iterator[Metric]:
     yield from _unknown(figures)
     yield _gauge("smsapi_workers_alive", "Processes that send whose heartbeat is young.", figures.workers_alive)
     yield _gauge("smsapi_batch_rows_waiting", "Rows of batches that are due and not messages yet.", figures.batch_rows)
+    yield _gauge(
+        "smsapi_unfinished_oldest_seconds",
+        "For how long the oldest message has been due whose call was interrupted, or whose outcome is to be looked up.",
+        figures.unfinished_seconds,
+    )
     stopped = GaugeMetricFamily(
         "smsapi_stopped",
-        "1 while nothing is sent: gate is circuit (Plivo fails), account (Plivo refuses the account) or pause.",
+        "1 while a gate is closed: circuit (Plivo fails), account (Plivo refuses the account), pause (all, or a lane).",
         labels=["gate"],
     )
     for gate in STOPS:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from http import HTTPStatus
 
 import structlog
 from flask import Flask, current_app, g, request
@@ -30,6 +31,7 @@ _SECURITY_HEADERS = {
 _OAUTH_ERRORS = {"unauthenticated": "invalid_client"}
 _WARNED = "smsapi.forwarded_warned"
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+_PROVIDER = "/plivo/"
 
 
 class _MethodNotAllowed(SmsapiError):
@@ -92,8 +94,9 @@ def _finish(response: Response) -> Response:
     seconds = time.perf_counter() - g.get("started", time.perf_counter())
     route = request.url_rule.rule if request.url_rule is not None else "(none)"
     deps().metrics.observe_request(request.method, route, response.status_code, seconds)
-    # Probes come every few seconds and say nothing.
-    write = log.debug if route in _PROBES else log.info
+    # Probes come every few seconds and say nothing; of receipts and inbound texts there is an event of its own.
+    is_quiet = route in _PROBES or (route.startswith(_PROVIDER) and response.status_code < HTTPStatus.BAD_REQUEST)
+    write = log.debug if is_quiet else log.info
     write(
         "request",
         method=request.method,

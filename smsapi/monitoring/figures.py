@@ -30,8 +30,8 @@ class Figures:
     """How the queue stands as of ``at``.
 
     ``lanes`` has every lane with what is due in it, ``batch_rows`` counts the rows of batches that are due and not
-    messages yet, ``unfinished_seconds`` is for how long the first message has been due whose call was interrupted or whose
-    outcome has to be looked up, and ``stops`` names the gates at which all sending, or that of a lane, stops.
+    messages yet, ``unfinished_seconds`` is for how long the first message has been due whose call was interrupted or
+    whose outcome has to be looked up, and ``stops`` names the gates at which all sending, or that of a lane, stops.
     """
 
     at: datetime

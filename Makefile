@@ -28,8 +28,8 @@ UV_LOCKED := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --g
 
 ##@ Use
 .PHONY: run
-run: $(VENV)/.run  ## start everything in one process, Plivo simulated
-	$(BIN)/smsapi dev
+run: $(VENV)/.run  ## start everything in one process, Plivo simulated; ARGS="--bind 127.0.0.1:8001"
+	$(BIN)/smsapi dev $(ARGS)
 
 .PHONY: test
 test: services $(VENV)/.dev  ## run the tests on real PostgreSQL and Redis; ARGS="-k name" chooses

@@ -165,7 +165,11 @@ def test_a_command_in_a_sentence_or_a_block_that_is_not_run_is_one_that_there_is
 
 
 def test_the_wheel_that_make_wheel_builds_has_the_command_and_its_files(tmp_path):
-    planned = subprocess.run(["make", "--dry-run", "wheel"], cwd=ROOT, capture_output=True, text=True, check=True)
+    # The tests may have been started by make, which would be asked to go on as that one was.
+    environ = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}}
+    planned = subprocess.run(
+        ["make", "--dry-run", "wheel"], cwd=ROOT, env=environ, capture_output=True, text=True, check=True
+    )
     # What comes before it makes the virtual environment.
     words = shlex.split(planned.stdout.splitlines()[-1])
     assert words[:4] == [".venv/bin/python", "-m", "pip", "wheel"]

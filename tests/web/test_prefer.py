@@ -67,9 +67,10 @@ def test_no_header_is_an_error_and_no_wait_is_too_long(header):
 
 @pytest.mark.parametrize("filler", [" ", '"', "\\", ",", "=", ";", 'a="\\', "wait=" + " "])
 def test_a_long_header_takes_no_longer_than_its_length(filler):
-    began = time.perf_counter()
+    # Of this thread alone: on a busy machine others take their time meanwhile.
+    began = time.thread_time()
     assert read_prefer(f'a={filler * 50_000}"x"').applied is None
-    assert time.perf_counter() - began < 2
+    assert time.thread_time() - began < 2
 
 
 @pytest.fixture

@@ -130,10 +130,10 @@ def test_what_it_waits_for_needs_no_second_connection(make_app, make_caller, clo
         assert caller.get(path).get_json()["waiting_for"] == "worker"
 
 
-def test_the_command_says_it_too(live, make_app):
+def test_the_command_says_it_too(live, database_url):
     service = live(dispatch_threads=1)
     address = {"SMSAPI_URL": service.url, "SMSAPI_TOKEN": service.key}
-    close(make_app(), PAUSE)
+    assert called("queue", "pause", SMSAPI_DATABASE_URL=database_url).exit_code == 0
     order = {"text": "Hello", "recipients": [{"to": "+14155550123"}]}
     batch_id = service.request("POST", "/v1/batches", json=order).json()["id"]
     ended = called("batch", "show", batch_id, **address)

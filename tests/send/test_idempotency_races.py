@@ -56,7 +56,8 @@ def test_many_twins_at_once_are_one_message_and_one_call_to_plivo(live, simulato
     came = Counter((answer.status_code, answer.headers.get("Idempotent-Replayed")) for answer in answers)
     first = 201 if prefer == "wait=10" else 202
     assert came[first, None] == 1, came
-    assert came[first, "true"] + came[409, None] == TWINS - 1, came
+    # On a busy machine some may not get a connection in time: nothing was taken of them, and they are told so.
+    assert came[first, "true"] + came[409, None] + came[503, None] == TWINS - 1, came
     taken = {answer.content for answer in answers if answer.status_code == first}
     assert len(taken) == 1
     assert all(int(answer.headers["Retry-After"]) >= 1 for answer in answers if answer.status_code == 409)

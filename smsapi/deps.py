@@ -1,4 +1,4 @@
-"""What the outside world is to this service, typed and frozen; built once, in ``smsapi.app``."""
+"""Dependencies of this service on the outside world, typed and frozen; built once, in ``smsapi.app``."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor

@@ -1,4 +1,4 @@
-"""Which limits a request spends: those of its client, of its key, and of the number that it texts."""
+"""Rate limits that a request spends: those of its client, of its key, and of the number that it texts."""
 
 from collections.abc import Callable
 from functools import partial

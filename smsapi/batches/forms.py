@@ -1,4 +1,4 @@
-"""What a batch is asked for with: the JSON of it, and the query beside a file."""
+"""Form of a request for a batch: its JSON, and the query beside a file."""
 
 from collections.abc import Mapping
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""What a caller asks to be sent to many, as plain values."""
+"""Orders of batches, as plain values: what a caller asks to be sent to many."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

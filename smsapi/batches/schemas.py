@@ -1,4 +1,4 @@
-"""What the routes of batches give, and what they take in the query."""
+"""Schemas of the routes of batches: their answers, and what they take in the query."""
 
 from dataclasses import dataclass
 from typing import Any

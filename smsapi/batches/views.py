@@ -24,7 +24,8 @@ from smsapi.messages.present import present_message
 from smsapi.messages.schemas import MessageListSchema, MessageQuery
 from smsapi.messages.store import list_messages
 from smsapi.messages.underway import let_begun_end
-from smsapi.messages.waiting import read_holds, read_stopping
+from smsapi.messages.waiting import read_holds
+from smsapi.pacing.gates import read_stops
 from smsapi.web.answers import Answer, answer
 from smsapi.web.body import load_optional_body, load_query
 from smsapi.web.context import deps, to_response
@@ -172,7 +173,8 @@ def _present(world: Deps, connection: Connection, batch: Batch) -> dict[str, Any
 
 
 def _standstill(world: Deps, connection: Connection) -> Standstill:
-    return Standstill(read_stopping(connection), is_anybody_sending=count_alive(connection, world.clock.now()) > 0)
+    stops = frozenset(gate.key for gate in read_stops(connection))
+    return Standstill(stops, is_anybody_sending=count_alive(connection, world.clock.now()) > 0)
 
 
 def _wants_csv(query: schemas.RejectQuery) -> bool:

@@ -1,4 +1,4 @@
-"""What a person sees while a batch goes out: bars in a terminal, a line now and then elsewhere, and a table at the end.
+"""Progress of a batch as a person sees it: bars in a terminal, a line now and then elsewhere, and a table at the end.
 
 Nothing else imports ``rich``, so that the other commands start as quickly as without it.
 """

@@ -1,4 +1,4 @@
-"""What is examined by ``smsapi doctor``, and the verdict of a check."""
+"""Examination by ``smsapi doctor``: what its checks ask for together, and the verdict of a check."""
 
 from dataclasses import dataclass
 from datetime import datetime

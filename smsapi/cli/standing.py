@@ -1,4 +1,4 @@
-"""How a batch stands, out of the service's answer, and what that means to a script."""
+"""Standing of a batch, out of the service's answer, and its meaning to a script."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -10,7 +10,7 @@ from smsapi.messages.flows import Flow, find_work
 from smsapi.messages.lanes import TEST, name_of
 from smsapi.messages.models import WAITS, Message, messages
 from smsapi.messages.statuses import WAITING
-from smsapi.pacing.gates import PAUSE, read_stops
+from smsapi.pacing.gates import PAUSE, Gate
 from smsapi.pacing.tolls import REQUESTS, SENDER_PREFIX, Toll, tolls_of
 from smsapi.settings import Settings
 from smsapi.sms.sender import InvalidSender
@@ -19,18 +19,20 @@ from smsapi.sms.sender import InvalidSender
 _COUNTED: Final = 10_000
 
 
-def estimate_send_at(settings: Settings, connection: Connection, message: Message, now: datetime) -> datetime | None:
+def estimate_send_at(
+    settings: Settings, connection: Connection, message: Message, now: datetime, closed: Sequence[Gate]
+) -> datetime | None:
     """Return when the message is expected to go to Plivo, or None where it does not wait, or waits for a person.
 
-    It counts what is ahead of it from the same client and sender in the same lane, and takes the other clients of the
-    lane to get their shares. A lane that goes before it is not foreseen.
+    ``closed`` are the gates that stop anything. It counts what is ahead of it from the same client and sender in the
+    same lane, and takes the other clients of the lane to get their shares. A lane that goes before it is not foreseen.
     """
     if message.status not in WAITING or message.due_at is None:
         return None
     begins = max(now, message.due_at)
     if message.lane == TEST:
         return begins
-    for stop in read_stops(connection):
+    for stop in closed:
         if stop.key in {PAUSE, f"{PAUSE}:{name_of(message.lane)}"}:
             return None
         if stop.opens_at is not None and not stop.key.startswith(PAUSE):

@@ -13,6 +13,7 @@ from smsapi.messages.estimate import estimate_send_at
 from smsapi.messages.present import present_event, present_message
 from smsapi.messages.statuses import WAITING
 from smsapi.messages.waiting import read_holds
+from smsapi.pacing.gates import read_stops
 from smsapi.web.answers import answer
 from smsapi.web.body import load_query
 from smsapi.web.context import deps, to_response
@@ -59,9 +60,11 @@ def get_message(message_id: str) -> Response:
     load_query(_no_query, dict)
     with deps().database.read() as connection:
         found = store.get_message_for(connection, caller(), id_in_path("msg", message_id, what="message"))
-        shown = present_message(found, read_holds(connection, [found], deps().clock.now()))
+        closed = read_stops(connection) if found.status in WAITING else []
+        now = deps().clock.now()
+        shown = present_message(found, read_holds(connection, [found], now, closed))
         if found.status in WAITING:
-            expected = estimate_send_at(deps().settings, connection, found, deps().clock.now())
+            expected = estimate_send_at(deps().settings, connection, found, now, closed)
             shown["estimated_send_at"] = None if expected is None else rfc3339(expected)
     return to_response(answer(shown))
 

@@ -1,6 +1,6 @@
-"""What a message or a batch waits for: the first of the things that keep it from being sent."""
+"""Standstill of messages and batches: the first of the things that keep them from being sent."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from typing import Final
@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from smsapi.messages.lanes import TEST, name_of
 from smsapi.messages.models import Message
 from smsapi.messages.statuses import SCHEDULED, UNKNOWN, WAITING
-from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, read_stops
+from smsapi.pacing.gates import ACCOUNT, CIRCUIT, PAUSE, Gate, read_stops
 from smsapi.workers.store import count_alive
 
 WORKER: Final = "worker"
@@ -34,11 +34,17 @@ def waits_for(message: Message, hold_of: Callable[[Message], str | None]) -> str
     return hold_of(message) if message.status in WAITING else None
 
 
-def read_holds(connection: Connection, found: Iterable[Message], now: datetime) -> Callable[[Message], str | None]:
-    """Return what tells of each message what keeps it from being sent; reads nothing where none waits."""
+def read_holds(
+    connection: Connection, found: Iterable[Message], now: datetime, closed: Sequence[Gate] | None = None
+) -> Callable[[Message], str | None]:
+    """Return what tells of each message what keeps it from being sent; reads nothing where none waits.
+
+    ``closed`` are the gates that stop anything (:func:`smsapi.pacing.gates.read_stops`), where they have been read.
+    """
     if not any(message.status in WAITING for message in found):
         return lambda _message: None
-    stops, is_anybody_sending = read_stopping(connection), count_alive(connection, now) > 0
+    stops = {gate.key for gate in (read_stops(connection) if closed is None else closed)}
+    is_anybody_sending = count_alive(connection, now) > 0
 
     def hold(message: Message) -> str | None:
         due_at = message.due_at
@@ -48,11 +54,6 @@ def read_holds(connection: Connection, found: Iterable[Message], now: datetime) 
         return gate_of(message.lane, stops) or (WORKER if is_left else None)
 
     return hold
-
-
-def read_stopping(connection: Connection) -> AbstractSet[str]:
-    """Return the keys of the gates that are closed."""
-    return frozenset(gate.key for gate in read_stops(connection))
 
 
 def gate_of(lane: int, stops: AbstractSet[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Which versions may use the schema as it stands: it names the oldest one, for those that do not know its steps."""
+"""Compatibility of versions with the schema: it names the oldest one that may use it, for those before its steps."""
 
 from enum import Enum
 from typing import Final

@@ -14,6 +14,7 @@ from smsapi.messages.backlog import oldest_unfinished_at
 from smsapi.messages.flows import measure_due
 from smsapi.messages.lanes import NAMES
 from smsapi.messages.unknown import UnknownCounts, count_unknown
+from smsapi.messages.waiting import GRACE
 from smsapi.pacing.gates import read_stops
 from smsapi.pressure import Load
 from smsapi.workers.store import count_alive
@@ -21,8 +22,7 @@ from smsapi.workers.store import count_alive
 # Of the due messages of one lane, client and sender no more than this are counted, and of the unknown ones in all.
 MOST_COUNTED: Final = 100_000
 MOST_UNKNOWN_COUNTED: Final = 10_000
-# What is due for less may be in the hands of a process that is just being started again.
-_GRACE_SECONDS: Final = 5.0
+_GRACE_SECONDS: Final = GRACE.total_seconds()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Why a text did not arrive, in words: what Plivo's error codes mean (plivo-facts 2.7), what is said without."""
+"""Reasons of failure in words: the meaning of Plivo's error codes (plivo-facts 2.7), and of a status without one."""
 
 from collections.abc import Mapping
 from typing import Any, Final

@@ -43,7 +43,8 @@ def _rows(caller, table="messages"):
 
 @pytest.mark.parametrize("prefer", ["wait=10", "respond-async"])
 def test_many_twins_at_once_are_one_message_and_one_call_to_plivo(live, simulator, prefer):
-    remote: Remote = live()
+    # A connection for each, so that they meet at the key and not in the queue for one.
+    remote: Remote = live(database_pool_size=TWINS + 20)
     headers = {"X-API-Key": remote.key, "Prefer": prefer, **KEY}
     start = threading.Barrier(TWINS)
 
@@ -56,8 +57,7 @@ def test_many_twins_at_once_are_one_message_and_one_call_to_plivo(live, simulato
     came = Counter((answer.status_code, answer.headers.get("Idempotent-Replayed")) for answer in answers)
     first = 201 if prefer == "wait=10" else 202
     assert came[first, None] == 1, came
-    # On a busy machine some may not get a connection in time: nothing was taken of them, and they are told so.
-    assert came[first, "true"] + came[409, None] + came[503, None] == TWINS - 1, came
+    assert came[first, "true"] + came[409, None] == TWINS - 1, came
     taken = {answer.content for answer in answers if answer.status_code == first}
     assert len(taken) == 1
     assert all(int(answer.headers["Retry-After"]) >= 1 for answer in answers if answer.status_code == 409)

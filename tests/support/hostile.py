@@ -1,6 +1,7 @@
 """A small server that misbehaves as it is told, and remembers what it was asked."""
 
 import json
+import secrets
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -31,12 +32,17 @@ class Hostile:
 
 @contextmanager
 def hostile(replies: Sequence[Reply]) -> Iterator[Hostile]:
-    """Answer with these replies, one a request; the last of them for ever."""
+    """Answer with these replies, one a request; the last of them for ever.
+
+    Its URL has a path that nobody else knows: what another test has left running may call whoever listened on this
+    port before, and is no request of this test's.
+    """
     asked: list[tuple[str, dict[str, str], Any]] = []
+    base = f"/{secrets.token_hex(8)}"
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
             in_json = self.headers["Content-Type"] == "application/json"
             self.answer(json.loads(body) if in_json else body)
 
@@ -44,8 +50,11 @@ def hostile(replies: Sequence[Reply]) -> Iterator[Hostile]:
             self.answer(None)
 
         def answer(self, body: Any) -> None:
+            if not self.path.startswith(base):
+                self.send_error(404)
+                return
             reply = replies[min(len(asked), len(replies) - 1)]
-            asked.append((self.path, dict(self.headers), body))
+            asked.append((self.path.removeprefix(base), dict(self.headers), body))
             if reply.status is None:
                 self.connection.shutdown(socket.SHUT_RDWR)
                 self.close_connection = True
@@ -64,7 +73,7 @@ def hostile(replies: Sequence[Reply]) -> Iterator[Hostile]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield Hostile(f"http://127.0.0.1:{server.server_port}", asked)
+        yield Hostile(f"http://127.0.0.1:{server.server_port}{base}", asked)
     finally:
         server.shutdown()
         thread.join()

